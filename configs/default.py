@@ -1,0 +1,66 @@
+"""Every field once, with the paper's settings. The other configs import this one and set what differs.
+
+What the paper leaves open is taken from the MathWorks examples that it matches (MATLAB, 2019).
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The paper's study with ResNet-18."""
+    c = ConfigDict()
+    c.seed = 0  # everything random is folded from it
+    c.trials = (0, 1, 2)  # trial numbers; each draws a subset of its own
+    c.protocols = ("clean", "paper")  # clean: by patient, honest; paper: as published
+    c.enlarge = 10.0  # real plus generated images, as a multiple of the real ones
+
+    c.data = d = ConfigDict()
+    d.name = "folder"  # module of pneumojax/data: folder, phantom
+    d.dir = ""  # folder: holds NORMAL and PNEUMONIA, at its top or below train, val and test
+    d.on_bad = "error"  # unreadable images: error, or skip (counted in results.json)
+    d.cache = "~/.cache/pneumojax"  # folder: decoded images, keyed by content
+    # folder: the groups of this pattern, found at the start of a file's name, joined are its patient
+    d.patient_pattern = r"(person\d+)|((?:NORMAL2-)?IM-\d+)|(?:NORMAL|BACTERIA|VIRUS)(-\d+)"
+    d.phantom_images = (1600, 2700)  # phantom: pictures of each class
+    d.subset = (234, 390)  # images a trial, NORMAL and PNEUMONIA (paper: 624, a tenth)
+    d.test_fraction = 0.2  # of the subset (paper, section 5)
+
+    c.gan = g = ConfigDict()
+    g.name = "dcgan"  # module of pneumojax/gan
+    g.image_size = 64  # pixels; generated images are resized to the classifier's
+    g.latent_dim = 100  # N(0, 1)
+    g.filters = 64  # of the layer nearest to the image
+    g.batch_size = 128  # partial batches are dropped
+    g.epochs = 1000  # over the class's images; used where steps is 0
+    g.steps = 0  # optimiser steps of each network
+    g.generator_learning_rate = 2e-4  # Adam
+    g.discriminator_learning_rate = 1e-4  # Adam
+    g.beta1 = 0.5  # Adam
+    g.beta2 = 0.999  # Adam
+    g.flip = True  # random horizontal flips of real images
+    g.log_every = 100  # steps; also the steps in one dispatch
+    g.sample_every = 500  # steps between sample grids
+    g.save_every = 500  # steps between checkpoints
+
+    c.model = m = ConfigDict()
+    m.name = "resnet18"  # module of pneumojax/models
+    m.image_size = 224  # pixels; images are held at this size
+    m.width = 64  # of the first stage; 64 is the published network
+    m.weights = "none"  # none: from scratch
+
+    c.classifier = k = ConfigDict()
+    k.batch_size = 10  # partial batches are dropped
+    k.epochs = 6  # over the training images; used where steps is 0
+    k.steps = 0  # optimiser steps of the arm without GAN; arms matched by epochs take more, in proportion
+    k.learning_rate = 3e-4  # SGD
+    k.momentum = 0.9  # SGD
+    k.weight_decay = 1e-4  # L2 on kernels
+    k.flip = False  # classical augmentation: horizontal flips
+    k.shift = 0  # classical augmentation: shifts of up to so many pixels (MATLAB's example: 30)
+    k.predict_batch_size = 128  # images at a time in evaluation
+    k.log_every = 49  # steps; also the steps in one dispatch
+    k.save_every = 490  # steps between checkpoints
+
+    c.evaluate = e = ConfigDict()
+    e.resamples = 1000  # of patients in bootstraps and of signs in tests
+    return c

@@ -1,0 +1,72 @@
+"""States on disk: Orbax checkpoints, the newest kept, and arrays or texts that appear whole or not at all."""
+
+import errno
+import io
+import json
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+
+def open_manager(directory: Path) -> ocp.CheckpointManager:
+    """The checkpoints of one stage. Close it (use `with`): leaving the process earlier loses an unfinished save."""
+    options = ocp.CheckpointManagerOptions(max_to_keep=1)
+    return ocp.CheckpointManager(directory.absolute(), options=options)
+
+
+def save(manager: ocp.CheckpointManager, step: int, state) -> None:
+    """Saves a tree of arrays under a step and waits for it to be whole. Errors: OSError where the disk is full."""
+    try:
+        manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
+        manager.wait_until_finished()
+    except Exception as error:  # tensorstore wraps the system's error into one of its own
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(manager.directory)) from error
+        raise
+
+
+def restore(manager: ocp.CheckpointManager, state):
+    """The newest state, with shapes, dtypes and shardings of the `state` given; that one where there is none.
+
+    Returns: (step, state); step 0 where nothing was saved.
+    """
+    step = manager.latest_step()
+    if step is None:
+        return 0, state
+    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+    return step, manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))).state
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file under a temporary name, then renames it: it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value) -> None:
+    """Writes strict JSON: a NaN is an error here and not in its reader."""
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Writes named arrays as one `.npz`."""
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    write_bytes(path, content.getbuffer())
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of an `.npz`; nothing in it is unpickled."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)

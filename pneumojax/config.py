@@ -1,0 +1,78 @@
+"""Checks a config where it enters, and tells what differs between two."""
+
+import json
+
+from ml_collections import ConfigDict
+
+from pneumojax.errors import BadInput
+from pneumojax.protocols import PROTOCOLS
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks the values that types alone do not. Errors: BadInput with field, value and remedy."""
+
+    def require(ok: bool, field: str, value, remedy: str):
+        if not ok:
+            raise BadInput(f"config.{field}={value!r}: {remedy}")
+
+    c = config
+    require(
+        len(c.trials) > 0
+        and len(set(c.trials)) == len(c.trials)
+        and all(isinstance(t, int) and t >= 0 for t in c.trials),
+        "trials",
+        c.trials,
+        "give different trial numbers from 0, e.g. '(0, 1, 2)'",
+    )
+    require(
+        len(c.protocols) > 0 and len(set(c.protocols)) == len(c.protocols) and set(c.protocols) <= set(PROTOCOLS),
+        "protocols",
+        c.protocols,
+        f"give one or more of {', '.join(PROTOCOLS)}, e.g. \"('clean',)\"",
+    )
+    require(c.seed >= 0, "seed", c.seed, "give 0 or more")
+    require(c.enlarge >= 1, "enlarge", c.enlarge, "give 1 (no generated images) or more")
+    require(c.data.on_bad in ("error", "skip"), "data.on_bad", c.data.on_bad, "give 'error' or 'skip'")
+    require(0 < c.data.test_fraction < 1, "data.test_fraction", c.data.test_fraction, "give a fraction within 0…1")
+    require(
+        c.model.weights == "none", "model.weights", c.model.weights, "pretrained weights are not read yet; give 'none'"
+    )
+    for field in ("data.subset", "data.phantom_images"):
+        counts = _get(c, field)
+        require(
+            len(counts) == 2 and all(isinstance(n, int) and n > 0 for n in counts),
+            field,
+            counts,
+            "give two counts above 0, NORMAL and PNEUMONIA, e.g. '(234, 390)'",
+        )
+    for field in POSITIVE:
+        require(_get(c, field) > 0, field, _get(c, field), "give a number above 0")
+    for field in NOT_NEGATIVE:
+        require(_get(c, field) >= 0, field, _get(c, field), "give 0 or more")
+
+
+POSITIVE = (
+    "gan.image_size gan.latent_dim gan.filters gan.batch_size gan.epochs gan.log_every gan.sample_every "
+    "gan.save_every gan.generator_learning_rate gan.discriminator_learning_rate model.image_size model.width "
+    "classifier.batch_size classifier.epochs classifier.learning_rate classifier.predict_batch_size "
+    "classifier.log_every classifier.save_every evaluate.resamples"
+).split()
+NOT_NEGATIVE = "gan.steps classifier.steps classifier.momentum classifier.weight_decay classifier.shift".split()
+
+
+def _get(config: ConfigDict, field: str):
+    for key in field.split("."):
+        config = config[key]
+    return config
+
+
+def differences(old: dict, new: dict, prefix: str = "config") -> list[str]:
+    """Fields of two configs that differ, one line each; values as JSON has them."""
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, f"{prefix}.{key}")
+        elif a != b:
+            lines.append(f"{prefix}.{key}: {json.dumps(a)} there, {json.dumps(b)} now")
+    return lines

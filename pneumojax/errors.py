@@ -1,0 +1,40 @@
+"""What can end a study early, and the exit code that tells it apart."""
+
+import errno
+from collections.abc import Sequence
+
+
+class StudyError(Exception):
+    """One `error:` line: what is wrong, where, and the remedy; `details` are listed below it, indented."""
+
+    exit_code: int
+
+    def __init__(self, message: str, details: Sequence[str] = ()):
+        super().__init__(message)
+        self.details = tuple(details)
+
+
+class BadInput(StudyError):
+    """A flag, config field, file or folder that cannot be used as it is."""
+
+    exit_code = 2
+
+
+class Diverged(StudyError):
+    """A loss that is no longer finite."""
+
+    exit_code = 3
+
+
+class NotWritable(StudyError):
+    """A disk that is full, or a place where this user may not write."""
+
+    exit_code = 4
+
+
+WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EFBIG}
+
+
+def describe(error: BaseException) -> str:
+    """The message of any exception on one line."""
+    return " ".join(str(error).split()) or type(error).__name__

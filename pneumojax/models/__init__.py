@@ -1,0 +1,16 @@
+"""Classifiers, one module each with one `Model`, looked up by name.
+
+    Model(num_classes=K).apply(variables, images, train=False) -> logits [N, K]
+
+Images are float32 [N, H, W, 3], normalised with ImageNet's mean and standard deviation. Batch statistics, where there
+are any, are the collection `batch_stats`; dropout draws from the key `dropout`.
+"""
+
+import flax.linen as nn
+
+from pneumojax import lookup
+
+
+def load(name: str) -> type[nn.Module]:
+    """The Model of a module. Errors: BadInput for an unknown name."""
+    return lookup.load("pneumojax.models", name, "Model", "config.model.name").Model
