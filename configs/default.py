@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     d.cache = "~/.cache/pneumojax"  # folder: decoded images, keyed by content
     # folder: the groups of this pattern, found at the start of a file's name, joined are its patient
     d.patient_pattern = r"(person\d+)|((?:NORMAL2-)?IM-\d+)|(?:NORMAL|BACTERIA|VIRUS)(-\d+)"
-    d.phantom_images = (1600, 2700)  # phantom: pictures of each class
+    d.phantom_images = (750, 1250)  # phantom: pictures of each class
     d.subset = (234, 390)  # images a trial, NORMAL and PNEUMONIA (paper: 624, a tenth)
     d.test_fraction = 0.2  # of the subset (paper, section 5)
 

@@ -12,16 +12,15 @@ import orbax.checkpoint as ocp
 
 
 def open_manager(directory: Path) -> ocp.CheckpointManager:
-    """The checkpoints of one stage. Close it (use `with`): leaving the process earlier loses an unfinished save."""
-    options = ocp.CheckpointManagerOptions(max_to_keep=1)
+    """The checkpoints of one stage. Saves are synchronous: none is lost if the process ends right after one."""
+    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
     return ocp.CheckpointManager(directory.absolute(), options=options)
 
 
 def save(manager: ocp.CheckpointManager, step: int, state) -> None:
-    """Saves a tree of arrays under a step and waits for it to be whole. Errors: OSError where the disk is full."""
+    """Saves a tree of arrays under a step. Errors: OSError where the disk is full."""
     try:
         manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
-        manager.wait_until_finished()
     except Exception as error:  # tensorstore wraps the system's error into one of its own
         if os.strerror(errno.ENOSPC) in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(manager.directory)) from error

@@ -26,7 +26,7 @@ def parse(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv)
         if CONFIG.value is None:
             raise BadInput("--config is missing; pass e.g. --config=configs/demo.py")
-        len(CONFIG.value)  # a file that could not be read is only now an error
+        CONFIG.value.lock()  # a file that could not be read is only an error when it is used
         if rest[1:]:
             raise BadInput(f"unknown argument {rest[1]!r}; fields are set by --config.a.b=value")
     except StudyError as error:
@@ -44,9 +44,14 @@ def fail(error: StudyError) -> None:
 
 
 def worth_reading(record: python_logging.LogRecord) -> bool:
-    """Passes our own lines and clu's, and warnings of others: Orbax writes forty lines a checkpoint."""
-    own = any(f"/{package}/" in record.pathname for package in ("pneumojax", "clu"))
-    return own or record.levelno >= python_logging.WARNING
+    """Passes our own lines and clu's, and warnings of others, less their tracebacks.
+
+    Orbax writes forty lines a checkpoint, and a traceback for each error that it then raises as well.
+    """
+    if any(f"/{package}/" in record.pathname for package in ("pneumojax", "clu")):
+        return True
+    record.exc_info = None
+    return record.levelno >= python_logging.WARNING
 
 
 def main(argv: list[str]) -> None:

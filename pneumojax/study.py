@@ -57,7 +57,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         with timed(timings, "data"):
             images = data.load(config.data, config.model.image_size)
             fingerprint = data.fingerprint(images)
-        plans = plan(images, config)
+        plans, overlapping = plan(images, config)
         workdirs.record_plan(workdir, resolved, splits_record(plans), fingerprint)
 
         platform.work_unit().create_artifact(platform.ArtifactType.DIRECTORY, str(workdir), "workdir")
@@ -91,6 +91,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
                     "class_counts": np.bincount(images.labels).tolist(),
                     "patients": len(set(images.patients)),
                     "patients_unknown": sum(map(str.__eq__, images.names, images.patients)),
+                    "overlapping_trials": overlapping,
                     "skipped": list(images.skipped),
                     "fingerprint": fingerprint,
                 },
@@ -106,19 +107,20 @@ def run(config: ConfigDict, workdir: Path) -> None:
         logging.info("whole: %s and %s", workdir / "results.json", workdir / "report.html")
 
 
-def plan(images: data.Images, config) -> dict[tuple[int, str], Plan]:
-    """What every trial and protocol will do: (trial, protocol) → plan."""
+def plan(images: data.Images, config) -> tuple[dict[tuple[int, str], Plan], list[int]]:
+    """What every trial and protocol will do: (trial, protocol) → plan; and the trials that share patients with others."""
     labels = dict(zip(images.names, images.labels.tolist(), strict=True))
     groups = splits.group(images.names, images.patients, images.digests)
     subsets = splits.draw_subsets(labels, groups, config.data.subset, config.trials, config.seed)
-    for trial, subset in subsets.items():
-        if not subset.disjoint:
-            logging.warning("trial %d shares patients with an earlier trial: the images do not suffice", trial)
-    return {
+    overlapping = [trial for trial in config.trials if not subsets[trial].disjoint]
+    if overlapping:
+        logging.warning("trials %s share patients with earlier ones: the images do not suffice", overlapping)
+    plans = {
         (trial, protocol): PROTOCOLS[protocol](subsets[trial], labels, groups, config, trial)
         for trial in config.trials
         for protocol in config.protocols
     }
+    return plans, overlapping
 
 
 def splits_record(plans: dict[tuple[int, str], Plan]) -> list[dict]:

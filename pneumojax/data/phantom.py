@@ -56,11 +56,11 @@ def draw_anatomy(rng: np.random.Generator) -> dict[str, float]:
 def draw(anatomy: dict[str, float], label: int, rng: np.random.Generator, size: int) -> np.ndarray:
     """One picture, uint8 [size, size]."""
     shift_x, shift_y, exposure = rng.normal(0, 0.015), rng.normal(0, 0.015), rng.normal(1.0, 0.08)
-    y, x = np.mgrid[0:size, 0:size] / size
-    x, y = x - 0.5 - shift_x, y - 0.5 - shift_y
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / np.float32(size)
+    x, y = x - np.float32(0.5 + shift_x), y - np.float32(0.5 + shift_y)
 
     def blob(cx, cy, rx, ry, softness):
-        distance = np.sqrt(((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2)
+        distance = np.sqrt(np.square((x - cx) / rx) + np.square((y - cy) / ry))
         return 1 / (1 + np.exp((distance - 1) / softness))
 
     torso = blob(0, 0.1, 0.46, 0.62, 0.06)
@@ -73,7 +73,7 @@ def draw(anatomy: dict[str, float], label: int, rng: np.random.Generator, size: 
     heart = blob(0.06, 0.12, anatomy["heart"], anatomy["heart"] * 1.3, 0.12)
     ribs = np.sin(2 * np.pi * anatomy["ribs"] * (y + anatomy["slope"] * x**2)) ** 4
     picture = 0.62 * torso - anatomy["dark"] * lungs * (1 - 0.85 * heart)
-    picture += 0.07 * ribs * torso + 0.12 * np.exp(-((x / 0.035) ** 2)) * torso + 0.12 * heart
+    picture += 0.11 * ribs * torso + 0.12 * np.exp(-((x / 0.035) ** 2)) * torso + 0.12 * heart
     if label == 1:
         for _ in range(rng.integers(1, 4)):
             side = rng.choice((-1, 1))
@@ -84,6 +84,6 @@ def draw(anatomy: dict[str, float], label: int, rng: np.random.Generator, size: 
                 rng.uniform(0.05, 0.13),
                 0.35,
             )
-            picture += rng.uniform(0.12, 0.30) * opacity * lungs
-    picture = picture * exposure + rng.normal(0, 0.025, picture.shape)
+            picture += rng.uniform(0.2, 0.4) * opacity * lungs
+    picture = picture * exposure + 0.025 * rng.standard_normal(picture.shape, np.float32)
     return np.clip(np.round(picture * 255), 0, 255).astype(np.uint8)

@@ -117,11 +117,12 @@ def hold_out_groups(
     for _ in range(ATTEMPTS):
         need, test = wanted.copy(), []
         for g in rng.permutation(list(by_group)).tolist():
-            if np.all(sizes[g] <= need):
+            if np.abs(need - sizes[g]).sum() < np.abs(need).sum():
                 need = need - sizes[g]
                 test.append(g)
-        if best_gap is None or need.sum() < best_gap:
-            best, best_gap = test, need.sum()
+        gap = np.abs(need).sum()
+        if best_gap is None or gap < best_gap:
+            best, best_gap = test, gap
         if best_gap == 0:
             break
     test = sorted(name for g in best for name in by_group[g])

@@ -1,0 +1,186 @@
+"""Folders as people have them, unreadable files, the cache, and the phantoms."""
+
+import os
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import default
+from pneumojax import data
+from pneumojax.data import folder, phantom, pixels
+from pneumojax.errors import BadInput
+
+
+@pytest.fixture
+def config(xray_folder, tmp_path):
+    c = default.get_config().data
+    c.dir, c.cache = str(xray_folder), str(tmp_path / "cache")
+    return c
+
+
+def test_a_published_folder(config, xray_folder):
+    images = data.load(config, 32)
+    assert images.pixels.shape == (50, 32, 32)
+    assert images.pixels.dtype == np.uint8
+    assert images.names == tuple(sorted(images.names))
+    assert np.bincount(images.labels).tolist() == [24, 26]
+    row = images.names.index("train/PNEUMONIA/person3_bacteria_4.jpeg")
+    assert (images.labels[row], images.patients[row]) == (1, "person3")
+    with Image.open(xray_folder / images.names[row]) as file:
+        expected = np.asarray(file.convert("L").resize((32, 32), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(images.pixels[row], expected)
+
+
+def test_two_class_folders_alone(config, xray_folder, tmp_path):
+    flat = tmp_path / "flat"
+    shutil.copytree(xray_folder / "train", flat)
+    (flat / "NORMAL" / "notes.txt").write_text("no image")
+    (flat / "NORMAL" / "._IM-0001-0001.jpeg").write_bytes(b"left by an archiver")
+    config.dir = str(flat)
+    images = data.load(config, 16)
+    assert images.names[0] == "NORMAL/IM-0000-0001.jpeg"
+    assert len(images.names) == 32
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("train/PNEUMONIA/person7_bacteria_24.jpeg", "person7"),
+        ("test/PNEUMONIA/person7_virus_11.jpeg", "person7"),
+        ("train/PNEUMONIA/person447_virus_921_1.jpeg", "person447"),
+        ("train/NORMAL/IM-0115-0001.jpeg", "IM-0115"),
+        ("test/NORMAL/IM-0011-0001-0002.jpeg", "IM-0011"),
+        ("test/NORMAL/NORMAL2-IM-0011-0001.jpeg", "NORMAL2-IM-0011"),
+        ("train/PNEUMONIA/BACTERIA-1008087-0001.jpeg", "-1008087"),
+        ("train/NORMAL/NORMAL-1008087-0002.jpeg", "-1008087"),
+        ("train/NORMAL/scan12.png", "train/NORMAL/scan12.png"),
+    ],
+)
+def test_patient_keys(name, key):
+    assert folder.patient_key(name, default.get_config().data.patient_pattern) == key
+
+
+def test_the_cache_is_used_and_sees_changed_content(config, xray_folder, monkeypatch):
+    first = data.load(config, 24)
+    monkeypatch.setattr(folder, "decode", lambda *_: pytest.fail("decoded again"))
+    second = data.load(config, 24)
+    assert data.fingerprint(first) == data.fingerprint(second)
+    monkeypatch.undo()
+    name = first.names[0]
+    Image.fromarray(np.full((50, 50), 77, np.uint8)).save(xray_folder / name)
+    assert data.load(config, 24).pixels[0].mean() == pytest.approx(77, abs=1)
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(config):
+    config.cache = "/proc/nowhere"
+    assert len(data.load(config, 16).names) == 50
+
+
+@pytest.fixture
+def damaged(xray_folder):
+    victims = ["train/NORMAL/IM-0001-0001.jpeg", "test/NORMAL/NORMAL2-IM-0002-0001.jpeg"]
+    os.truncate(xray_folder / victims[0], 400)
+    os.truncate(xray_folder / victims[1], 0)
+    sixteen_bit = "train/PNEUMONIA/person0_bacteria_9.png"
+    Image.fromarray(np.zeros((20, 20), np.uint16)).save(xray_folder / sixteen_bit)
+    return [*victims, sixteen_bit]
+
+
+def test_unreadable_files_are_listed(config, damaged):
+    with pytest.raises(BadInput, match="3 of 51 images .*on_bad=skip") as caught:
+        data.load(config, 16)
+    assert sorted(line.split(":")[0] for line in caught.value.details) == sorted(damaged)
+
+
+def test_unreadable_files_are_skipped_and_counted(config, damaged):
+    config.on_bad = "skip"
+    images = data.load(config, 16)
+    assert len(images.skipped) == 3
+    assert not set(images.names) & set(damaged)
+    assert len(images.names) == len(images.labels) == len(images.pixels) == len(images.digests) == 48
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: shutil.rmtree(root), "is not a directory"),
+        (lambda root: [shutil.rmtree(root / part) for part in ("train", "test", "val")], "no images in"),
+        (lambda root: [shutil.rmtree(p) for p in root.glob("*/NORMAL")], "no readable image of class NORMAL"),
+    ],
+)
+def test_folders_that_cannot_be_used(config, xray_folder, change, message):
+    change(xray_folder)
+    with pytest.raises(BadInput, match=message):
+        data.load(config, 16)
+
+
+def test_unknown_data_set(config):
+    config.name = "imagenet"
+    with pytest.raises(BadInput, match=r"config.data.name='imagenet' is not known here; use one of folder, phantom"):
+        data.load(config, 16)
+
+
+def test_equal_pictures_have_equal_digests(config, xray_folder):
+    source = xray_folder / "train/NORMAL/IM-0000-0001.jpeg"
+    shutil.copy(source, xray_folder / "test/NORMAL/IM-0999-0001.jpeg")
+    images = data.load(config, 16)
+    digest = dict(zip(images.names, images.digests, strict=True))
+    assert digest["train/NORMAL/IM-0000-0001.jpeg"] == digest["test/NORMAL/IM-0999-0001.jpeg"]
+    assert len(set(images.digests)) == 50
+
+
+def test_fingerprint_sees_everything():
+    c = default.get_config().data
+    c.phantom_images = (4, 4)
+    images = phantom.load(c, 16)
+    same = data.fingerprint(phantom.load(c, 16))
+    changed = images.pixels.copy()
+    changed[0, 0, 0] += 1
+    others = [
+        images._replace(pixels=changed),
+        images._replace(labels=1 - images.labels),
+        images._replace(patients=images.patients[::-1]),
+        images._replace(names=images.names[::-1]),
+    ]
+    assert data.fingerprint(images) == same
+    assert len({same, *map(data.fingerprint, others)}) == 5
+
+
+def test_phantoms():
+    c = default.get_config().data
+    c.phantom_images = (30, 50)
+    images = phantom.load(c, 40)
+    assert images.pixels.shape == (80, 40, 40)
+    assert images.pixels.dtype == np.uint8
+    assert np.bincount(images.labels).tolist() == [30, 50]
+    assert len(set(images.patients)) < 60  # several pictures a patient
+    assert len(set(images.digests)) == 80
+    assert list(images.names) == sorted(images.names)
+    # Opacities brighten the lungs, on the average.
+    lungs = images.pixels[:, 12:26, 8:14].mean((1, 2))
+    assert lungs[images.labels == 1].mean() > lungs[images.labels == 0].mean() + 3
+
+
+def test_resizing_keeps_means_and_brings_no_image_to_another():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (70, 96, 96), np.uint8)  # more than one chunk
+    small = np.asarray(pixels.resize(images, 64))
+    assert small.shape == (70, 64, 64)
+    assert small.dtype == np.uint8
+    pillow = np.stack(
+        [np.asarray(Image.fromarray(i).resize((64, 64), Image.Resampling.BILINEAR)) for i in images]
+    )
+    assert np.abs(small.astype(int) - pillow).max() <= 1
+    np.testing.assert_array_equal(pixels.resize(small, 64), small)
+
+
+def test_ranges():
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    unit = pixels.to_tanh_range(levels)
+    assert (float(unit.min()), float(unit.max())) == (-1.0, 1.0)
+    np.testing.assert_array_equal(pixels.from_tanh_range(unit), levels)
+    normal = pixels.normalise(jnp.full((1, 1, 1), 255, jnp.uint8))[0, 0, 0]
+    np.testing.assert_allclose(normal, [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225], rtol=1e-6)

@@ -1,0 +1,198 @@
+"""The contract that every GAN in the folder keeps, and DCGAN against PyTorch's layers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from ml_collections import FrozenConfigDict
+
+from configs import default
+from pneumojax import gan, loop, lookup
+from pneumojax.data import CLASSES
+from pneumojax.errors import BadInput
+from pneumojax.gan import dcgan
+from pneumojax.gan import train as gan_train
+from pneumojax.metrics import Writer, read
+
+NAMES = lookup.names("pneumojax.gan", "CONDITIONAL")
+
+
+@pytest.fixture(scope="module")
+def config():
+    c = default.get_config().gan
+    c.update({"filters": 4, "batch_size": 6, "steps": 6, "log_every": 2, "sample_every": 4, "save_every": 2})
+    return FrozenConfigDict(c)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def trained(request, config):
+    """A GAN of the folder, its first state, and the state after one step twice over."""
+    module = gan.load(request.param)
+    images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (6, 64, 64, 1)), jnp.float32)
+    labels = jnp.array([0, 1, 0, 1, 0, 1], jnp.int32)
+    state = gan_train.fresh(jax.random.key(0), module, config)
+    step = jax.jit(module.step, static_argnames="config")
+    after = [step(state, images, labels, jax.random.key(1), config=config) for _ in range(2)]
+    return module, state, after
+
+
+def test_dcgan_is_found():
+    assert "dcgan" in NAMES
+    with pytest.raises(BadInput, match="use one of .*dcgan"):
+        gan.load("train")
+
+
+def test_contract_step(trained):
+    _, state, ((first, metrics), (second, _)) = trained
+    assert {"d_loss", "g_loss"} <= metrics.keys()
+    assert all(value.shape == () and np.isfinite(value) for value in metrics.values())
+    assert jax.tree.structure(first) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), state, first)
+    assert all(jax.tree.leaves(changed))
+
+
+def test_contract_sample(trained, config):
+    module, _, ((state, _), _) = trained
+    latents = jax.random.normal(jax.random.key(2), (6, config.latent_dim))
+    labels = jnp.array([0, 0, 0, 1, 1, 1], jnp.int32)
+    sample = jax.jit(module.sample, static_argnames="config")
+    images = sample(state, latents, labels, config=config)
+    assert images.shape == (6, 64, 64, 1)
+    assert images.dtype == jnp.float32
+    assert float(jnp.abs(images).max()) <= 1
+    other = sample(state, latents.at[1:].set(0), labels, config=config)
+    np.testing.assert_allclose(images[0], other[0], atol=1e-6)  # whatever else is in the batch
+    assert not np.allclose(images[0], images[1])
+
+
+def test_up_convolution_is_torchs():
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(size=(2, 5, 5, 3)), rng.normal(size=(3, 7, 4, 4))  # torch: in, out, height, width
+    g = rng.normal(size=(2, 10, 10, 7))
+    layer = dcgan.UpConvolution(7)
+    kernel = jnp.asarray(weight.transpose(2, 3, 0, 1), jnp.float32)
+    y, pull_back = jax.vjp(lambda x, k: layer.apply({"params": {"kernel": k}}, x), jnp.asarray(x, jnp.float32), kernel)
+    gradients = pull_back(jnp.asarray(g, jnp.float32))
+
+    tx, tw = (torch.tensor(a, requires_grad=True) for a in (x.transpose(0, 3, 1, 2), weight))
+    ty = torch.nn.functional.conv_transpose2d(tx, tw, stride=2, padding=1)
+    ty.backward(torch.tensor(g.transpose(0, 3, 1, 2)))
+    np.testing.assert_allclose(y, ty.detach().numpy().transpose(0, 2, 3, 1), atol=2e-5)
+    np.testing.assert_allclose(gradients[0], tx.grad.numpy().transpose(0, 2, 3, 1), atol=2e-5)
+    np.testing.assert_allclose(gradients[1], tw.grad.numpy().transpose(2, 3, 0, 1), atol=5e-5)
+
+
+def test_layers_and_parameters_are_the_papers():
+    c = FrozenConfigDict(default.get_config().gan)
+    state = jax.eval_shape(lambda: dcgan.init(jax.random.key(0), c))
+
+    def shapes(tree, name):
+        return sorted(leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if path[-1].key == name)
+
+    g, d = state.generator["params"], state.discriminator["params"]
+    assert shapes(g, "kernel") == sorted(
+        [(100, 16 * 512), (4, 4, 512, 256), (4, 4, 256, 128), (4, 4, 128, 64), (4, 4, 64, 1)]
+    )
+    assert shapes(d, "kernel") == sorted(
+        [(4, 4, 1, 64), (4, 4, 64, 128), (4, 4, 128, 256), (4, 4, 256, 512), (16 * 512, 1)]
+    )
+    assert len(shapes(g, "scale")) == 4
+    assert len(shapes(d, "scale")) == 3
+
+
+def test_one_dcgan_step_is_torchs(config):
+    """Losses and the gradients' direction of one step, against the same networks written in PyTorch."""
+    f, n = config.filters, 6
+    state = gan_train.fresh(jax.random.key(0), dcgan, config)
+    images = np.random.default_rng(0).uniform(-1, 1, (n, 64, 64, 1)).astype(np.float32)
+    key = jax.random.key(1)
+    latents = np.asarray(jax.random.normal(key, (n, config.latent_dim)))
+    _, metrics = jax.jit(dcgan.step, static_argnames="config")(
+        state, images, np.zeros(n, np.int32), key, config=config
+    )
+    g, d = (jax.tree.map(lambda a: torch.tensor(np.asarray(a)), s["params"]) for s in state[:2])
+    functional = torch.nn.functional
+
+    def norm(x):
+        return functional.batch_norm(x, None, None, training=True, eps=1e-5)  # scale 1, bias 0 at the start
+
+    x = (torch.tensor(latents) @ g["Dense_0"]["kernel"]).reshape(n, 4, 4, 8 * f).permute(0, 3, 1, 2)
+    for index in range(4):
+        kernel = g[f"UpConvolution_{index}"]["kernel"].permute(2, 3, 0, 1)
+        x = functional.conv_transpose2d(functional.relu(norm(x)), kernel, stride=2, padding=1)
+    fakes = torch.tanh(x)
+
+    def judge(x):
+        for index in range(4):
+            x = functional.conv2d(x, d[f"Conv_{index}"]["kernel"].permute(3, 2, 0, 1), stride=2, padding=1)
+            x = functional.leaky_relu(norm(x) if index else x, 0.2)
+        return x.permute(0, 2, 3, 1).reshape(n, -1) @ d["Dense_0"]["kernel"][:, 0]
+
+    real, fake = judge(torch.tensor(images).permute(0, 3, 1, 2)), judge(fakes)
+    loss = functional.binary_cross_entropy_with_logits
+    ones, zeros = torch.ones(n), torch.zeros(n)
+    assert float(metrics["d_loss"]) == pytest.approx(float(loss(real, ones) + loss(fake, zeros)), rel=1e-4)
+    assert float(metrics["g_loss"]) == pytest.approx(float(loss(fake, ones)), rel=1e-4)
+
+
+def test_image_size_that_dcgan_cannot_make(config):
+    with pytest.raises(BadInput, match=r"config.gan.image_size=32"):
+        dcgan.init(jax.random.key(0), FrozenConfigDict({**config, "image_size": 32}))
+
+
+@pytest.fixture(scope="module")
+def trained_pair(config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("gan")
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 255, (20, 64, 64), np.uint8), np.arange(20, dtype=np.int32) % 2
+    writer = Writer(workdir)
+    rows = np.arange(18, dtype=np.int32)
+    states = gan_train.train(
+        dcgan, config, images, labels, rows, jax.random.key(0), "trial0/clean", workdir, writer
+    )
+    writer.close()
+    return states, workdir
+
+
+def test_one_state_for_each_class_with_losses_and_grids(trained_pair):
+    states, workdir = trained_pair
+    assert list(states) == [name.lower() for name in CLASSES]
+    curves = read(workdir)
+    assert list(curves["trial0/clean/gan_normal/d_loss"]) == [2, 4, 6]
+    assert sorted(path.name for path in (workdir / "samples").iterdir()) == [
+        f"generated-trial0-clean-gan_{part}-{step:06d}.png" for part in ("normal", "pneumonia") for step in (4, 6)
+    ]
+
+
+def test_a_gan_never_sees_images_outside_its_rows(trained_pair, config, tmp_path):
+    """Images 18 and 19 are not among the rows; whatever they hold, the bits of the states stay."""
+    states, _ = trained_pair
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 255, (20, 64, 64), np.uint8), np.arange(20, dtype=np.int32) % 2
+    images[18:] = 0
+    writer = Writer(tmp_path)
+    again = gan_train.train(
+        dcgan, config, images, labels, np.arange(18, dtype=np.int32), jax.random.key(0), "trial0/clean", tmp_path, writer
+    )
+    jax.tree.map(np.testing.assert_array_equal, states, again)
+
+
+def test_generated_counts(trained_pair, config):
+    states, _ = trained_pair
+    images = gan_train.generate(dcgan, config, states, [130, 3], jax.random.key(5))
+    assert images.shape == (133, 64, 64)
+    assert images.dtype == np.uint8
+    fewer = gan_train.generate(dcgan, config, states, [2, 3], jax.random.key(5))
+    np.testing.assert_array_equal(fewer[2:], images[130:])
+    assert gan_train.generate(dcgan, config, states, [0, 0], jax.random.key(5)).shape == (0, 64, 64)
+
+
+def test_conditional_gans_train_one_state_on_all_classes():
+    class Conditional:
+        CONDITIONAL = True
+
+    assert gan_train.parts(Conditional) == {"all": (0, 1)}
+    assert gan_train.parts(dcgan) == {"normal": (0,), "pneumonia": (1,)}
+    assert loop.steps_of_dispatch(100) == 1  # on a CPU
