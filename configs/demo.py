@@ -1,6 +1,6 @@
 """The whole study, made small, on embedded phantom pictures: three trials, both protocols, all arms.
 
-    python -m pneumojax.main --config=configs/demo.py
+python -m pneumojax.main --config=configs/demo.py
 """
 
 from configs import default

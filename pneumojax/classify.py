@@ -4,11 +4,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from clu import metrics
 
 from pneumojax import loop, sharding
 from pneumojax.data import CLASSES, pixels
@@ -21,6 +23,14 @@ class TrainState(NamedTuple):
     params: dict
     batch_stats: dict  # empty for networks without batch norm
     opt_state: optax.OptState
+
+
+@flax.struct.dataclass
+class TrainMetrics(metrics.Collection):
+    """What is logged of a training step."""
+
+    loss: metrics.Average.from_output("loss")
+    accuracy: metrics.Accuracy
 
 
 def optimizer(config) -> optax.GradientTransformation:
@@ -48,9 +58,7 @@ def augment(images, key, config):
         limit = config.shift
         padded = jnp.pad(images, ((0, 0), (limit, limit), (limit, limit)))
         corners = jax.random.randint(shift_key, (images.shape[0], 2), 0, 2 * limit + 1)
-        images = jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, corner, images.shape[1:]))(
-            padded, corners
-        )
+        images = jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, corner, images.shape[1:]))(padded, corners)
     return images
 
 
@@ -81,7 +89,7 @@ def train_step(state: TrainState, images, labels, key, model: nn.Module, config)
     (loss, (logits, batch_stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     updates, opt_state = optimizer(config).update(gradient, state.opt_state, state.params)
     state = TrainState(optax.apply_updates(state.params, updates), batch_stats, opt_state)
-    return state, {"loss": loss, "accuracy": jnp.mean(jnp.argmax(logits, -1) == labels)}
+    return state, TrainMetrics.single_from_model_output(loss=loss, logits=logits, labels=labels).compute()
 
 
 @partial(jax.jit, static_argnames=("model", "config"), donate_argnames="state")

@@ -7,6 +7,17 @@ from ml_collections import ConfigDict
 from pneumojax.errors import BadInput
 from pneumojax.protocols import PROTOCOLS
 
+POSITIVE = (
+    *("gan.image_size", "gan.latent_dim", "gan.filters", "gan.batch_size", "gan.epochs", "gan.log_every"),
+    *("gan.sample_every", "gan.save_every", "gan.generator_learning_rate", "gan.discriminator_learning_rate"),
+    *("model.image_size", "model.width", "classifier.batch_size", "classifier.epochs", "classifier.learning_rate"),
+    *("classifier.predict_batch_size", "classifier.log_every", "classifier.save_every", "evaluate.resamples"),
+)
+NOT_NEGATIVE = (
+    *("seed", "gan.steps", "classifier.steps"),
+    *("classifier.momentum", "classifier.weight_decay", "classifier.shift"),
+)
+
 
 def validate(config: ConfigDict) -> None:
     """Checks the values that types alone do not. Errors: BadInput with field, value and remedy."""
@@ -30,7 +41,6 @@ def validate(config: ConfigDict) -> None:
         c.protocols,
         f"give one or more of {', '.join(PROTOCOLS)}, e.g. \"('clean',)\"",
     )
-    require(c.seed >= 0, "seed", c.seed, "give 0 or more")
     require(c.enlarge >= 1, "enlarge", c.enlarge, "give 1 (no generated images) or more")
     require(c.data.on_bad in ("error", "skip"), "data.on_bad", c.data.on_bad, "give 'error' or 'skip'")
     require(0 < c.data.test_fraction < 1, "data.test_fraction", c.data.test_fraction, "give a fraction within 0…1")
@@ -49,15 +59,6 @@ def validate(config: ConfigDict) -> None:
         require(_get(c, field) > 0, field, _get(c, field), "give a number above 0")
     for field in NOT_NEGATIVE:
         require(_get(c, field) >= 0, field, _get(c, field), "give 0 or more")
-
-
-POSITIVE = (
-    "gan.image_size gan.latent_dim gan.filters gan.batch_size gan.epochs gan.log_every gan.sample_every "
-    "gan.save_every gan.generator_learning_rate gan.discriminator_learning_rate model.image_size model.width "
-    "classifier.batch_size classifier.epochs classifier.learning_rate classifier.predict_batch_size "
-    "classifier.log_every classifier.save_every evaluate.resamples"
-).split()
-NOT_NEGATIVE = "gan.steps classifier.steps classifier.momentum classifier.weight_decay classifier.shift".split()
 
 
 def _get(config: ConfigDict, field: str):

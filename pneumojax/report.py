@@ -135,7 +135,7 @@ def draw_curves(curves: dict[str, dict[int, float]], pattern: str) -> Figure:
 
 
 def draw_matrices(arms: dict, part: str) -> Figure:
-    """Confusion matrices of one part: a row for each arm, a column for each trial; true classes down, share in colour."""
+    """Confusion matrices of one part: a row for each arm, a column for each trial; true classes down."""
     trials = len(next(iter(arms.values()))["trials"])
     figure = Figure(figsize=(2.3 * trials + 0.6, 2.3 * len(arms)), layout="constrained")
     grid = figure.subplots(len(arms), trials, squeeze=False)

@@ -7,9 +7,7 @@ import os
 
 # jaxlib 0.10 gives convolutions to YNN, whose filter gradients are slow; this leaves them to Eigen (1.6x), and
 # keeps YNN's reductions, without which batch norm is ten times slower. An unknown flag ends the process.
-CPU_FLAGS = (
-    "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
-)
+CPU_FLAGS = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
 # Without it, reductions on a GPU may add in another order at each run.
 GPU_FLAGS = "--xla_gpu_deterministic_ops=true"
 

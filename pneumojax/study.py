@@ -108,7 +108,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def plan(images: data.Images, config) -> tuple[dict[tuple[int, str], Plan], list[int]]:
-    """What every trial and protocol will do: (trial, protocol) → plan; and the trials that share patients with others."""
+    """What each trial and protocol will do, (trial, protocol) → plan; and the trials that share patients."""
     labels = dict(zip(images.names, images.labels.tolist(), strict=True))
     groups = splits.group(images.names, images.patients, images.digests)
     subsets = splits.draw_subsets(labels, groups, config.data.subset, config.trials, config.seed)
@@ -137,9 +137,9 @@ def run_protocol(study: Study, plan: Plan, trial: int, protocol: str) -> list[Pr
     generated = make_generated(study, plan, stage)
     names = (*study.images.names, *plan.generated)
     patients = (*study.images.patients, *plan.generated)
-    labels = np.concatenate(
-        [study.images.labels, list(splits.labels_of_generated(plan.generated).values())]
-    ).astype(np.int32)
+    labels = np.concatenate([study.images.labels, list(splits.labels_of_generated(plan.generated).values())]).astype(
+        np.int32
+    )
     rows = {name: row for row, name in enumerate(names)}
     table = augment.enlarge(study.real, generated, study.capacity)
 
@@ -234,9 +234,7 @@ def run_arm(study: Study, arm: Arm, table, labels, rows, trial: int, stage: str)
 def gan_results(config, curves: dict[str, dict[int, float]]) -> dict:
     """Name of the GAN and its last losses: {"name", "losses": {stage/metric: {"step", "value"}}}."""
     losses = {
-        tag: {"step": max(curve), "value": curve[max(curve)]}
-        for tag, curve in sorted(curves.items())
-        if "/gan_" in tag
+        tag: {"step": max(curve), "value": curve[max(curve)]} for tag, curve in sorted(curves.items()) if "/gan_" in tag
     }
     return {"name": config.gan.name, "losses": losses}
 

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections import Counter
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image
 
 from configs import default
 from pneumojax import data
-from pneumojax.data import folder, phantom, pixels
+from pneumojax.data import folder, phantom, pixels, splits
 from pneumojax.errors import BadInput
 
 
@@ -170,9 +172,7 @@ def test_resizing_keeps_means_and_brings_no_image_to_another():
     small = np.asarray(pixels.resize(images, 64))
     assert small.shape == (70, 64, 64)
     assert small.dtype == np.uint8
-    pillow = np.stack(
-        [np.asarray(Image.fromarray(i).resize((64, 64), Image.Resampling.BILINEAR)) for i in images]
-    )
+    pillow = np.stack([np.asarray(Image.fromarray(i).resize((64, 64), Image.Resampling.BILINEAR)) for i in images])
     assert np.abs(small.astype(int) - pillow).max() <= 1
     np.testing.assert_array_equal(pixels.resize(small, 64), small)
 
@@ -184,3 +184,31 @@ def test_ranges():
     np.testing.assert_array_equal(pixels.from_tanh_range(unit), levels)
     normal = pixels.normalise(jnp.full((1, 1, 1), 255, jnp.uint8))[0, 0, 0]
     np.testing.assert_allclose(normal, [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225], rtol=1e-6)
+
+
+REAL = Path(__file__).parents[2] / "shared" / "data" / "chest_xray"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real images are not here")
+def test_the_real_images(tmp_path):
+    """Counts, patients and duplicates of the published folders, and disjoint trials of the paper's size."""
+    c = default.get_config().data
+    c.dir, c.cache = str(REAL), str(tmp_path)
+    images = data.load(c, 32)
+    folders = Counter(str(Path(name).parent) for name in images.names)
+    assert folders == {"train/NORMAL": 1341, "train/PNEUMONIA": 3875, "test/NORMAL": 234, "test/PNEUMONIA": 390}
+    copies = Counter(images.digests)
+    assert sum(n > 1 for n in copies.values()) == 30
+    assert not any(name == patient for name, patient in zip(images.names, images.patients, strict=True))
+    sides: dict[str, set] = {"train": set(), "test": set()}
+    for name, patient in zip(images.names, images.patients, strict=True):
+        sides[name.split("/")[0]].add(patient)
+    assert sum(patient.startswith("person") for patient in sides["train"] & sides["test"]) == 170
+    groups = splits.group(images.names, images.patients, images.digests)
+    assert len(set(groups.values())) < len(set(images.patients))  # one picture under two IDs
+    labels = dict(zip(images.names, images.labels.tolist(), strict=True))
+    subsets = splits.draw_subsets(labels, groups, (234, 390), (0, 1, 2), 0)
+    assert all(subset.disjoint for subset in subsets.values())
+    for trial, subset in subsets.items():
+        split = splits.hold_out_groups(subset.chosen, labels, groups, 0.2, (0, trial, 1))
+        assert splits.count(split.test, labels).tolist() == [47, 78]

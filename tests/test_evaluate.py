@@ -118,9 +118,9 @@ def test_intervals_widen_when_images_share_a_patient():
     right = np.repeat(rng.random(40) < 0.7, 5)  # a patient's five images are all right or all wrong
     margins = np.where(right, 1.0, -1.0)
     by_image = evaluate.score_part(prediction([1] * 200, margins), 4000, 0)["interval"]["accuracy"]
-    by_patient = evaluate.score_part(
-        prediction([1] * 200, margins, [f"p{i // 5}" for i in range(200)]), 4000, 0
-    )["interval"]["accuracy"]
+    by_patient = evaluate.score_part(prediction([1] * 200, margins, [f"p{i // 5}" for i in range(200)]), 4000, 0)[
+        "interval"
+    ]["accuracy"]
     ratio = (by_patient[1] - by_patient[0]) / (by_image[1] - by_image[0])
     assert ratio == pytest.approx(5**0.5, rel=0.1)  # forty independent units instead of two hundred
 

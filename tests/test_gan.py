@@ -8,7 +8,7 @@ import torch
 from ml_collections import FrozenConfigDict
 
 from configs import default
-from pneumojax import gan, loop, lookup
+from pneumojax import gan, lookup, loop
 from pneumojax.data import CLASSES
 from pneumojax.errors import BadInput
 from pneumojax.gan import dcgan
@@ -109,9 +109,7 @@ def test_one_dcgan_step_is_torchs(config):
     images = np.random.default_rng(0).uniform(-1, 1, (n, 64, 64, 1)).astype(np.float32)
     key = jax.random.key(1)
     latents = np.asarray(jax.random.normal(key, (n, config.latent_dim)))
-    _, metrics = jax.jit(dcgan.step, static_argnames="config")(
-        state, images, np.zeros(n, np.int32), key, config=config
-    )
+    _, metrics = jax.jit(dcgan.step, static_argnames="config")(state, images, np.zeros(n, np.int32), key, config=config)
     g, d = (jax.tree.map(lambda a: torch.tensor(np.asarray(a)), s["params"]) for s in state[:2])
     functional = torch.nn.functional
 
@@ -149,9 +147,7 @@ def trained_pair(config, tmp_path_factory):
     images, labels = rng.integers(0, 255, (20, 64, 64), np.uint8), np.arange(20, dtype=np.int32) % 2
     writer = Writer(workdir)
     rows = np.arange(18, dtype=np.int32)
-    states = gan_train.train(
-        dcgan, config, images, labels, rows, jax.random.key(0), "trial0/clean", workdir, writer
-    )
+    states = gan_train.train(dcgan, config, images, labels, rows, jax.random.key(0), "trial0/clean", workdir, writer)
     writer.close()
     return states, workdir
 
@@ -172,10 +168,9 @@ def test_a_gan_never_sees_images_outside_its_rows(trained_pair, config, tmp_path
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 255, (20, 64, 64), np.uint8), np.arange(20, dtype=np.int32) % 2
     images[18:] = 0
-    writer = Writer(tmp_path)
-    again = gan_train.train(
-        dcgan, config, images, labels, np.arange(18, dtype=np.int32), jax.random.key(0), "trial0/clean", tmp_path, writer
-    )
+    writer, rows = Writer(tmp_path), np.arange(18, dtype=np.int32)
+    key, stage = jax.random.key(0), "trial0/clean"
+    again = gan_train.train(dcgan, config, images, labels, rows, key, stage, tmp_path, writer)
     jax.tree.map(np.testing.assert_array_equal, states, again)
 
 

@@ -97,9 +97,7 @@ def test_resnet18_trains_as_torchvisions(resnet18):
     images = np.random.default_rng(1).normal(size=(4, 64, 64, 3))
     labels = np.array([0, 1, 1, 0])
     module = module.double().train()
-    loss = torch.nn.functional.cross_entropy(
-        module(torch.tensor(images.transpose(0, 3, 1, 2))), torch.tensor(labels)
-    )
+    loss = torch.nn.functional.cross_entropy(module(torch.tensor(images.transpose(0, 3, 1, 2))), torch.tensor(labels))
     loss.backward()
     expected_gradients = to_flax({name: p.grad for name, p in module.named_parameters()})["params"]
     expected_statistics = to_flax(dict(module.named_buffers()))["batch_stats"]
@@ -122,9 +120,7 @@ def test_resnet18_trains_as_torchvisions(resnet18):
 
 
 def test_resnet18_has_torchvisions_parameters():
-    variables = jax.eval_shape(
-        lambda: models.load("resnet18")().init(jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
-    )
+    variables = jax.eval_shape(lambda: models.load("resnet18")().init(jax.random.key(0), jnp.zeros((1, 224, 224, 3))))
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == 11_689_512
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from configs import default
 from pneumojax.data import splits
 from pneumojax.errors import BadInput
 from pneumojax.protocols import clean, paper
-from configs import default
 
 COUNTS = (12, 20)
 

@@ -20,10 +20,10 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 from pneumojax import evaluate
 
 ROOT = Path(__file__).parents[1]
-SCORES = (
-    "accuracy precision_macro recall_macro f1_macro f1_paper precision_normal precision_pneumonia recall_normal "
-    "recall_pneumonia auc"
-).split()
+SCORES = [
+    *("accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_paper", "precision_normal"),
+    *("precision_pneumonia", "recall_normal", "recall_pneumonia", "auc"),
+]
 COMPARED = ("results.json", "splits.json", "predictions.csv", "metrics.jsonl", "config.json")
 
 

@@ -50,9 +50,7 @@ def load(config, size: int) -> Images:
             logging.warning("images are decoded anew at each start: config.data.cache: %s", describe(error))
 
     readable = arrays["why"] == ""
-    skipped = tuple(
-        f"{name}: {why}" for name, why in zip(files, arrays["why"].tolist(), strict=True) if why != ""
-    )
+    skipped = tuple(f"{name}: {why}" for name, why in zip(files, arrays["why"].tolist(), strict=True) if why != "")
     if skipped and config.on_bad == "error":
         raise BadInput(
             f"{len(skipped)} of {len(files)} images in {root} cannot be read; repair or remove them, "

@@ -65,10 +65,7 @@ def draw(anatomy: dict[str, float], label: int, rng: np.random.Generator, size: 
 
     torso = blob(0, 0.1, 0.46, 0.62, 0.06)
     lungs = np.maximum(
-        *(
-            blob(side * anatomy["gap"], -0.02, anatomy["width"], anatomy["height"], 0.07)
-            for side in (-1, 1)
-        )
+        *(blob(side * anatomy["gap"], -0.02, anatomy["width"], anatomy["height"], 0.07) for side in (-1, 1))
     )
     heart = blob(0.06, 0.12, anatomy["heart"], anatomy["heart"] * 1.3, 0.12)
     ribs = np.sin(2 * np.pi * anatomy["ribs"] * (y + anatomy["slope"] * x**2)) ** 4

@@ -9,9 +9,7 @@ import jax.numpy as jnp
 from pneumojax.models.batch_norm import BatchNorm
 
 # torchvision initialises by the fan-out, for ReLU
-convolution = partial(
-    nn.Conv, use_bias=False, kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-)
+convolution = partial(nn.Conv, use_bias=False, kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"))
 
 
 def pad(x, amount: int, value: float = 0.0):
