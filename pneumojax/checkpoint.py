@@ -4,11 +4,14 @@ import errno
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+MARGIN = 2**20  # bytes beside the arrays: Orbax's records of them
 
 
 def open_manager(directory: Path) -> ocp.CheckpointManager:
@@ -19,11 +22,16 @@ def open_manager(directory: Path) -> ocp.CheckpointManager:
 
 def save(manager: ocp.CheckpointManager, step: int, state) -> None:
     """Saves a tree of arrays under a step. Errors: OSError where the disk is full."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(manager.directory))
+    # Asked beforehand, since Orbax's threads print tracebacks of their own when a disk fills up under them.
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + MARGIN
+    if shutil.disk_usage(manager.directory).free < needed:
+        raise full
     try:
         manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
     except Exception as error:  # tensorstore wraps the system's error into one of its own
         if os.strerror(errno.ENOSPC) in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(manager.directory)) from error
+            raise full from error
         raise
 
 
