@@ -1,0 +1,114 @@
+"""GoogLeNet (Szegedy et al. 2015), layer for layer torchvision's `googlenet`; layers carry its names.
+
+As there, the '5x5' branch of an inception block is 3x3, and batch norm follows every convolution with epsilon 1e-3.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from pneumojax.models.layers import (
+    BatchNorm,
+    adaptive_average_pool,
+    convolution,
+    linear_init,
+    max_pool,
+    pad,
+)
+
+BLOCKS = {  # branch 1; reduction and width of branch 2 and of branch 3; branch 4
+    "inception3a": (64, 96, 128, 16, 32, 32),
+    "inception3b": (128, 128, 192, 32, 96, 64),
+    "inception4a": (192, 96, 208, 16, 48, 64),
+    "inception4b": (160, 112, 224, 24, 64, 64),
+    "inception4c": (128, 128, 256, 24, 64, 64),
+    "inception4d": (112, 144, 288, 32, 64, 64),
+    "inception4e": (256, 160, 320, 32, 128, 128),
+    "inception5a": (256, 160, 320, 32, 128, 128),
+    "inception5b": (384, 192, 384, 48, 128, 128),
+}
+POOLS_BEFORE = {"inception4a": 3, "inception5a": 2}  # window of a pool of stride 2
+HEADS_AFTER = {"inception4a": "aux1", "inception4d": "aux2"}
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch norm, ReLU."""
+
+    features: int
+    window: int
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        window, stride = (self.window, self.window), (self.stride, self.stride)
+        if self.window > 1:
+            x = pad(x, self.window // 2)
+        x = convolution(self.features, window, stride, use_bias=False, name="conv")(x)
+        return nn.relu(BatchNorm(epsilon=1e-3, name="bn")(x, train))
+
+
+class Inception(nn.Module):
+    """Four branches side by side."""
+
+    features: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        one, reduce_3, three, reduce_5, five, pooled = self.features
+        branches = (
+            ConvBlock(one, 1, name="branch1")(x, train),
+            ConvBlock(three, 3, name="branch2_1")(ConvBlock(reduce_3, 1, name="branch2_0")(x, train), train),
+            ConvBlock(five, 3, name="branch3_1")(ConvBlock(reduce_5, 1, name="branch3_0")(x, train), train),
+            ConvBlock(pooled, 1, name="branch4_1")(max_pool(x, 3, 1, padding=1, ceil=True), train),
+        )
+        return jnp.concatenate(branches, -1)
+
+
+class AuxiliaryHead(nn.Module):
+    """A classifier on an inner block, of use in training only."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = ConvBlock(128, 1, name="conv")(adaptive_average_pool(x, 4), train)
+        x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)  # PyTorch flattens channels first
+        x = nn.relu(nn.Dense(1024, kernel_init=linear_init, name="fc1")(x))
+        x = nn.Dropout(0.7, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, kernel_init=linear_init, name="fc2")(x)
+
+
+class Model(nn.Module):
+    """Images [N, H, W, 3] → logits [N, num_classes]. `width` 64 is the published network.
+
+    With `auxiliary_heads`, training gives (logits, logits of aux1, logits of aux2). `transform_input` turns inputs that
+    are normalised by ImageNet's mean and deviation into those of the network that torchvision's file was taken from.
+    """
+
+    num_classes: int = 1000
+    width: int = 64
+    auxiliary_heads: bool = False
+    transform_input: bool = False
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        def scaled(channels):
+            return channels * self.width // 64
+
+        if self.transform_input:
+            mean, std = jnp.array([0.485, 0.456, 0.406], x.dtype), jnp.array([0.229, 0.224, 0.225], x.dtype)
+            x = x * (std / 0.5) + (mean - 0.5) / 0.5
+        x = ConvBlock(scaled(64), 7, 2, name="conv1")(x, train)
+        x = max_pool(x, 3, 2, ceil=True)
+        x = ConvBlock(scaled(64), 1, name="conv2")(x, train)
+        x = ConvBlock(scaled(192), 3, name="conv3")(x, train)
+        x = max_pool(x, 3, 2, ceil=True)
+        auxiliary = []
+        for name, features in BLOCKS.items():
+            if name in POOLS_BEFORE:
+                x = max_pool(x, POOLS_BEFORE[name], 2, ceil=True)
+            x = Inception(tuple(map(scaled, features)), name=name)(x, train)
+            if name in HEADS_AFTER and self.auxiliary_heads and (train or self.is_initializing()):
+                auxiliary.append(AuxiliaryHead(self.num_classes, name=HEADS_AFTER[name])(x, train))
+        x = nn.Dropout(0.2, deterministic=not train)(jnp.mean(x, (1, 2)))
+        logits = nn.Dense(self.num_classes, kernel_init=linear_init, name="fc")(x)
+        return (logits, *auxiliary) if auxiliary and train else logits

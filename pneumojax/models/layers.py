@@ -1,0 +1,78 @@
+"""Layers as PyTorch computes them: what flax's own do otherwise, or slowly."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+# torchvision's networks initialise convolutions by the fan-out, for ReLU
+convolution = partial(nn.Conv, padding="VALID", kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"))
+
+
+def linear_init(key, shape, dtype=jnp.float32):
+    """PyTorch's default for a linear layer's weights: uniform within 1 / sqrt(inputs)."""
+    bound = shape[0] ** -0.5
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def pad(x, amount: int, value: float = 0.0):
+    """Pads height and width. Apart from the layer that needs it: a convolution that pads itself is slow on CPU."""
+    return jax.lax.optimization_barrier(
+        jnp.pad(x, ((0, 0), (amount, amount), (amount, amount), (0, 0)), constant_values=value)
+    )
+
+
+def max_pool(x, window: int, stride: int, padding: int = 0, ceil: bool = False):
+    """Max pooling; with `ceil` the last window may reach beyond the picture, as PyTorch's ceil_mode lets it."""
+    pads = []
+    for size in x.shape[1:3]:
+        reach = size + 2 * padding - window
+        windows = -(-reach // stride) + 1 if ceil else reach // stride + 1
+        if (windows - 1) * stride >= size + padding:
+            windows -= 1  # PyTorch has no window that begins in the padding on the right
+        pads.append((padding, max((windows - 1) * stride + window - size - padding, 0)))
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
+    return nn.max_pool(x, (window, window), (stride, stride), "VALID")
+
+
+def adaptive_average_pool(x, size: int):
+    """PyTorch's AdaptiveAvgPool2d: bins from floor(i * H / size) to ceil((i + 1) * H / size)."""
+    for axis in (1, 2):
+        length = x.shape[axis]
+        bins = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+        weights = jnp.array([[(a <= p < b) / (b - a) for p in range(length)] for a, b in bins], x.dtype)
+        x = jnp.moveaxis(jnp.tensordot(weights, x, (1, axis)), 0, axis)
+    return x
+
+
+class BatchNorm(nn.Module):
+    """Batch norm over all axes but the last.
+
+    As in PyTorch the batch is normalised by its biased variance while the running variance takes the unbiased one,
+    which flax's module does not. PyTorch's momentum 0.1 is 0.9 here. Under jit over a mesh the statistics are those of
+    the global batch.
+    """
+
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
+        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        if train:
+            axes = tuple(range(x.ndim - 1))
+            mean = jnp.mean(x, axes)
+            var = jnp.maximum(jnp.mean(x * x, axes) - mean * mean, 0)
+            if not self.is_initializing():
+                count = x.size // channels
+                unbiased = var * (count / (count - 1))
+                for running, value in ((running_mean, mean), (running_var, unbiased)):
+                    running.value = self.momentum * running.value + (1 - self.momentum) * value
+        else:
+            mean, var = running_mean.value, running_var.value
+        return (x - mean) * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias
