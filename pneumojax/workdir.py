@@ -47,17 +47,27 @@ def check_config(workdir: Path, config: dict) -> None:
 
 
 def record_plan(workdir: Path, config: dict, trials: list[dict], fingerprint: str) -> None:
-    """Writes config.json and splits.json once. Errors: BadInput where the data are not those the run began with."""
+    """Writes config.json and splits.json once.
+
+    Errors: BadInput where the images, or the splits that this version of the code draws of them, are not those that
+    the run began with: what is left of it would be taken for results on other images.
+    """
     path = workdir / "splits.json"
+    record = {"fingerprint": fingerprint, "trials": trials}
     if path.exists():
-        if json.loads(path.read_text())["fingerprint"] != fingerprint:
+        begun = json.loads(path.read_text())
+        if begun["fingerprint"] != fingerprint:
             raise BadInput(
                 f"the images are not those that {workdir} began with (config.data.dir={config['data']['dir']!r}); "
                 "bring them back or choose another --workdir"
             )
+        if begun != record:
+            raise BadInput(
+                f"{path} was drawn by another version of pneumojax; go on with that one or choose another --workdir"
+            )
         return
     checkpoint.write_json(workdir / "config.json", config)
-    checkpoint.write_json(path, {"fingerprint": fingerprint, "trials": trials})
+    checkpoint.write_json(path, record)
 
 
 def write_predictions(workdir: Path, predictions: list[Prediction]) -> None:

@@ -1,11 +1,13 @@
 """The study from end to end, as a command: the contracts of its files, and going on after it was killed."""
 
 import base64
+import copy
 import csv
 import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -258,3 +260,29 @@ def test_another_config_in_a_workdir_refuses_and_says_what_differs(whole, flags)
     at = next(i for i, line in enumerate(lines) if line.startswith("error:"))
     assert lines[at + 1 :] == ["  config.gan.filters: 4 there, 8 now", "  config.seed: 0 there, 7 now"]
     assert bits(whole) == before
+
+
+@pytest.fixture
+def begun(whole, tmp_path):
+    """A copy of the whole run that still wants its end."""
+    workdir = tmp_path / "begun"
+    shutil.copytree(whole, workdir)
+    (workdir / "results.json").unlink()
+    return workdir
+
+
+def test_other_splits_or_images_than_a_run_began_with_refuse(begun, flags):
+    """Logits at rest are in the order of the splits: under others they would count for the wrong images."""
+    path = begun / "splits.json"
+    record = json.loads(path.read_text())
+    for change, words in (
+        (lambda r: r["trials"][0]["clean"]["test"].reverse(), "another version of pneumojax"),
+        (lambda r: r.update(fingerprint="0"), "the images are not those"),
+    ):
+        changed = copy.deepcopy(record)
+        change(changed)
+        path.write_text(json.dumps(changed))
+        process = start(flags, begun)
+        assert process.wait(100) == 2
+        assert words in process.stderr.read()
+        assert not (begun / "results.json").exists()
