@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from pneumojax import checkpoint, sharding
-from pneumojax.errors import BadInput, Diverged
+from pneumojax.errors import Diverged
 from pneumojax.metrics import Writer
 
 Advance = Callable[[Any, np.ndarray], tuple[Any, dict[str, jax.Array]]]
@@ -29,13 +29,8 @@ class Pool(NamedTuple):
     count: jax.Array  # int32
 
 
-def make_pool(rows: np.ndarray, capacity: int, batch_size: int, field: str) -> Pool:
-    """Puts indices of images [n] on the device. Errors: BadInput, which names `field`, if a batch has more."""
-    if len(rows) < batch_size:
-        raise BadInput(
-            f"config.{field}={batch_size} is more than the {len(rows)} images there are to train on; "
-            f"lower config.{field} or raise config.data.subset"
-        )
+def make_pool(rows: np.ndarray, capacity: int) -> Pool:
+    """Puts indices of images [n] on the device, n up to capacity."""
     padded = np.zeros(capacity, np.int32)
     padded[: len(rows)] = rows
     return sharding.replicate(Pool(jnp.asarray(padded), jnp.int32(len(rows))))

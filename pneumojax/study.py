@@ -19,6 +19,7 @@ from pneumojax import augment, checkpoint, classify, data, evaluate, gan, loop, 
 from pneumojax import workdir as workdirs
 from pneumojax.config import validate
 from pneumojax.data import CLASSES, pixels, splits
+from pneumojax.errors import BadInput
 from pneumojax.evaluate import Prediction
 from pneumojax.gan import train as gan_train
 from pneumojax.metrics import Writer
@@ -57,7 +58,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
         with timed(timings, "data"):
             images = data.load(config.data, config.model.image_size)
             fingerprint = data.fingerprint(images)
-        plans, overlapping = plan(images, config)
+        check_networks(config, model, gan_module)
+        plans, overlapping = plan(images, config, gan_module)
         workdirs.record_plan(workdir, resolved, splits_record(plans), fingerprint)
 
         platform.work_unit().create_artifact(platform.ArtifactType.DIRECTORY, str(workdir), "workdir")
@@ -107,7 +109,34 @@ def run(config: ConfigDict, workdir: Path) -> None:
         logging.info("whole: %s and %s", workdir / "results.json", workdir / "report.html")
 
 
-def plan(images: data.Images, config) -> tuple[dict[tuple[int, str], Plan], list[int]]:
+def check_networks(config, model: nn.Module, gan_module: ModuleType) -> None:
+    """Logs the classifier's parameters. Errors: BadInput where a network cannot be built at its image size."""
+    key, size = jax.random.key(0), config.model.image_size
+    jax.eval_shape(lambda: gan_module.init(key, config.gan))
+    try:
+        variables = jax.eval_shape(lambda: model.init(key, np.zeros((1, size, size, 3), np.float32)))
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise BadInput(
+            f"config.model.image_size={size}: {config.model.name} cannot be built at this size; raise it", [str(error)]
+        ) from error
+    parameter_overview.log_parameter_overview(variables, include_stats=False, msg=config.model.name)
+
+
+def check_batches(config, gan_module: ModuleType, plans: dict[tuple[int, str], Plan], labels: dict[str, int]) -> None:
+    """Errors: BadInput where a batch has more images than there are to train on."""
+    for one in plans.values():
+        counts = splits.count(one.seen_by_gan, labels)
+        seen = min(sum(counts[label] for label in own) for own in gan_train.parts(gan_module).values())
+        trained = min(len(arm.train) for arm in one.arms.values())
+        for field, images in (("gan", seen), ("classifier", trained)):
+            if config[field].batch_size > images:
+                raise BadInput(
+                    f"config.{field}.batch_size={config[field].batch_size} is more than the {images} images there are "
+                    f"to train on; lower it or raise config.data.subset"
+                )
+
+
+def plan(images: data.Images, config, gan_module: ModuleType) -> tuple[dict[tuple[int, str], Plan], list[int]]:
     """What each trial and protocol will do, (trial, protocol) → plan; and the trials that share patients."""
     labels = dict(zip(images.names, images.labels.tolist(), strict=True))
     groups = splits.group(images.names, images.patients, images.digests)
@@ -120,6 +149,7 @@ def plan(images: data.Images, config) -> tuple[dict[tuple[int, str], Plan], list
         for trial in config.trials
         for protocol in config.protocols
     }
+    check_batches(config, gan_module, plans, labels)
     return plans, overlapping
 
 
@@ -198,8 +228,6 @@ def run_arm(study: Study, arm: Arm, table, labels, rows, trial: int, stage: str)
     config = study.config
     # All arms of a trial start from the same variables and differ by their images alone.
     variables = classify.init(stage_key(config.seed, f"trial{trial}/init"), study.model, config.model.image_size)
-    if "classifier" not in study.timings:
-        parameter_overview.log_parameter_overview(variables)
     padded = np.zeros(len(table), np.int32)
     padded[: len(labels)] = labels
     with timed(study.timings, "classifier"):
@@ -212,8 +240,6 @@ def run_arm(study: Study, arm: Arm, table, labels, rows, trial: int, stage: str)
             loop.make_pool(
                 np.array([rows[name] for name in arm.train], np.int32),
                 len(table),
-                config.classifier.batch_size,
-                "classifier.batch_size",
             ),
             arm.steps,
             stage_key(config.seed, stage),

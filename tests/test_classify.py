@@ -41,7 +41,7 @@ def test_predict_counts_each_image_once_also_in_a_short_last_batch(parts):
 def test_it_learns_what_is_to_be_learned_and_starts_from_given_variables(parts, tmp_path):
     config, model, variables, table, labels = parts
     writer = Writer(tmp_path)
-    pool = loop.make_pool(np.arange(30, dtype=np.int32), 40, config.batch_size, "classifier.batch_size")
+    pool = loop.make_pool(np.arange(30, dtype=np.int32), 40)
     before = jax.tree.map(np.array, variables)
     fitted = classify.fit(
         model,

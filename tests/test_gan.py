@@ -191,3 +191,20 @@ def test_conditional_gans_train_one_state_on_all_classes():
     assert gan_train.parts(Conditional) == {"all": (0, 1)}
     assert gan_train.parts(dcgan) == {"normal": (0,), "pneumonia": (1,)}
     assert loop.steps_of_dispatch(100) == 1  # on a CPU
+
+
+def test_steps_of_one_dispatch_are_steps_one_by_one(config):
+    """What an accelerator runs under `lax.scan` against what a CPU runs."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 255, (12, 64, 64), np.uint8), np.zeros(12, np.int32)
+    pool = loop.make_pool(np.arange(12, dtype=np.int32), 12)
+
+    def run(chunks):
+        state, losses = gan_train.fresh(jax.random.key(0), dcgan, config), []
+        for steps in chunks:
+            steps = np.array(steps, np.int32)
+            state, metrics = gan_train.advance(state, steps, images, labels, pool, jax.random.key(1), dcgan, config)
+            losses.append(metrics["d_loss"])
+        return np.concatenate(losses)
+
+    np.testing.assert_allclose(run([[0, 1, 2]]), run([[0], [1], [2]]), rtol=1e-3)

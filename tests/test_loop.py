@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from pneumojax import loop
-from pneumojax.errors import BadInput, Diverged
+from pneumojax.errors import Diverged
 from pneumojax.metrics import Writer, read
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(10, 3), (12, 4), (5, 5), (7, 1)])
 def test_each_epoch_is_a_shuffle_of_the_pool(count, batch_size):
     rows = np.arange(100, 100 + count, dtype=np.int32)
-    pool = loop.make_pool(rows, 20, batch_size, "gan.batch_size")
+    pool = loop.make_pool(rows, 20)
     batch = jax.jit(loop.batch_of, static_argnums=3)
     per_epoch = count // batch_size
     batches = [np.asarray(batch(pool, jax.random.key(0), step, batch_size)) for step in range(3 * per_epoch)]
@@ -30,16 +30,11 @@ def test_each_epoch_is_a_shuffle_of_the_pool(count, batch_size):
 
 def test_batches_do_not_depend_on_what_is_beyond_the_pool():
     rows = np.arange(9, dtype=np.int32)
-    pool = loop.make_pool(rows, 16, 2, "gan.batch_size")
+    pool = loop.make_pool(rows, 16)
     filled = pool._replace(rows=pool.rows.at[9:].set(77))
     for step in range(8):
         a, b = (loop.batch_of(p, jax.random.key(1), step, 2) for p in (pool, filled))
         np.testing.assert_array_equal(a, b)
-
-
-def test_a_batch_larger_than_the_pool():
-    with pytest.raises(BadInput, match=r"config.gan.batch_size=8 is more than the 5 images"):
-        loop.make_pool(np.arange(5), 16, 8, "gan.batch_size")
 
 
 def test_scan_is_its_steps_one_by_one():

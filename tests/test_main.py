@@ -38,13 +38,20 @@ def error_of(done: subprocess.CompletedProcess, code: int) -> str:
         (["--config=configs/demo.py", "--config.model.weights=torchvision"], ("config.model.weights", "'none'")),
         (["--config=configs/resnet18.py"], ("config.data.dir", "--config.data.dir=DIR")),
         (["--config=configs/demo.py", "--config.data.subset=(500,20)"], ("asks for 500 NORMAL", "hold 120")),
-        (["--config=configs/demo.py", "--config.gan.batch_size=500"], ("config.gan.batch_size=500", "19 images")),
+        (["--config=configs/demo.py", "--config.gan.batch_size=20"], ("config.gan.batch_size=20", "19 images")),
+        (["--config=configs/demo.py", "--config.classifier.batch_size=52"], ("config.classifier.batch_size", "51 im")),
+        (["--config=configs/demo.py", "--config.gan.image_size=32"], ("config.gan.image_size=32", "64 pixels")),
+        (
+            ["--config=configs/demo.py", "--config.model.name=alexnet", "--config.model.image_size=32"],
+            ("config.model.image_size=32", "alexnet"),
+        ),
     ],
 )
 def test_bad_flags_and_fields(command, tmp_path, flags, words):
     line = error_of(command(*flags, f"--workdir={tmp_path / 'run'}"), 2)
     assert all(word in line for word in words), line
-    assert not (tmp_path / "run" / "results.json").exists()
+    # the corrected command line may use the same workdir
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_a_damaged_folder_lists_its_files(command, tmp_path, xray_folder):
@@ -58,7 +65,6 @@ def test_a_damaged_folder_lists_its_files(command, tmp_path, xray_folder):
         "  train/NORMAL/IM-0001-0001.jpeg",
         "  train/NORMAL/IM-0002-0001.jpeg",
     ]
-    # the corrected command line may use the same workdir
     assert not (tmp_path / "run" / "config.json").exists()
 
 
@@ -70,8 +76,8 @@ def test_a_diverging_run_ends_with_3_and_keeps_what_it_has(command, tmp_path, ti
 
 def test_a_workdir_that_cannot_be_written(command, tmp_path, tiny_flags):
     (tmp_path / "file").write_text("in the way")
-    line = error_of(command(*tiny_flags, f"--workdir={tmp_path / 'file' / 'run'}"), 4)
-    assert "another --workdir" in line
+    for workdir in (tmp_path / "file", tmp_path / "file" / "run"):
+        assert "another --workdir" in error_of(command(*tiny_flags, f"--workdir={workdir}"), 4)
     assert (tmp_path / "file").read_text() == "in the way"
 
 

@@ -23,7 +23,7 @@ variables = classify.init(jax.random.key(0), model, 48)
 state = classify.TrainState(
     variables["params"], variables["batch_stats"], classify.optimizer(config).init(variables["params"])
 )
-pool = loop.make_pool(np.arange(24, dtype=np.int32), 24, config.batch_size, "classifier.batch_size")
+pool = loop.make_pool(np.arange(24, dtype=np.int32), 24)
 state, table = sharding.replicate(state), sharding.replicate(table)
 labels = sharding.replicate(np.arange(24, dtype=np.int32) % 2)
 for step in range(2):

@@ -84,7 +84,7 @@ def train_part(gan, config, images, labels, rows, part_labels, key, stage, workd
     """One state of `train`."""
     init_key, train_key, grid_key = jax.random.split(key, 3)
     steps = config.steps or config.epochs * (len(rows) // config.batch_size)
-    pool = loop.make_pool(rows, len(images), config.batch_size, "gan.batch_size")
+    pool = loop.make_pool(rows, len(images))
     latents = jax.random.normal(grid_key, (GRID * GRID, config.latent_dim))
     grid_labels = jnp.asarray(np.resize(part_labels, GRID * GRID), jnp.int32)
 

@@ -31,6 +31,8 @@ def max_pool(x, window: int, stride: int, padding: int = 0, ceil: bool = False):
         windows = -(-reach // stride) + 1 if ceil else reach // stride + 1
         if (windows - 1) * stride >= size + padding:
             windows -= 1  # PyTorch has no window that begins in the padding on the right
+        if windows < 1:
+            raise ValueError(f"a max pool of {window} pixels has nothing to pool in {size}")
         pads.append((padding, max((windows - 1) * stride + window - size - padding, 0)))
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
     return nn.max_pool(x, (window, window), (stride, stride), "VALID")
