@@ -12,18 +12,17 @@ import flax.linen as nn
 import jax
 import numpy as np
 from absl import logging
-from clu import parameter_overview, platform
+from clu import platform
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from pneumojax import augment, checkpoint, classify, data, evaluate, gan, loop, metrics, models, report, sharding
+from pneumojax import augment, checkpoint, classify, data, evaluate, gan, loop, metrics, models, plan, report, sharding
 from pneumojax import workdir as workdirs
 from pneumojax.config import validate
 from pneumojax.data import CLASSES, pixels, splits
-from pneumojax.errors import BadInput
 from pneumojax.evaluate import Prediction
 from pneumojax.gan import train as gan_train
 from pneumojax.metrics import Writer
-from pneumojax.protocols import PROTOCOLS, Arm, Plan
+from pneumojax.protocols import Arm, Plan
 
 
 class Study(NamedTuple):
@@ -58,9 +57,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
         with timed(timings, "data"):
             images = data.load(config.data, config.model.image_size)
             fingerprint = data.fingerprint(images)
-        check_networks(config, model, gan_module)
-        plans, overlapping = plan(images, config, gan_module)
-        workdirs.record_plan(workdir, resolved, splits_record(plans), fingerprint)
+        plan.check_networks(config, model, gan_module)
+        plans, overlapping = plan.draw(images, config, gan_module)
+        workdirs.record_plan(workdir, resolved, plan.record(plans), fingerprint)
 
         platform.work_unit().create_artifact(platform.ArtifactType.DIRECTORY, str(workdir), "workdir")
         writer = Writer(workdir)
@@ -109,72 +108,20 @@ def run(config: ConfigDict, workdir: Path) -> None:
         logging.info("whole: %s and %s", workdir / "results.json", workdir / "report.html")
 
 
-def check_networks(config, model: nn.Module, gan_module: ModuleType) -> None:
-    """Logs the classifier's parameters. Errors: BadInput where a network cannot be built at its image size."""
-    key, size = jax.random.key(0), config.model.image_size
-    jax.eval_shape(lambda: gan_module.init(key, config.gan))
-    try:
-        variables = jax.eval_shape(lambda: model.init(key, np.zeros((1, size, size, 3), np.float32)))
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise BadInput(
-            f"config.model.image_size={size}: {config.model.name} cannot be built at this size; raise it", [str(error)]
-        ) from error
-    parameter_overview.log_parameter_overview(variables, include_stats=False, msg=config.model.name)
-
-
-def check_batches(config, gan_module: ModuleType, plans: dict[tuple[int, str], Plan], labels: dict[str, int]) -> None:
-    """Errors: BadInput where a batch has more images than there are to train on."""
-    for one in plans.values():
-        counts = splits.count(one.seen_by_gan, labels)
-        seen = min(sum(counts[label] for label in own) for own in gan_train.parts(gan_module).values())
-        trained = min(len(arm.train) for arm in one.arms.values())
-        for field, images in (("gan", seen), ("classifier", trained)):
-            if config[field].batch_size > images:
-                raise BadInput(
-                    f"config.{field}.batch_size={config[field].batch_size} is more than the {images} images there are "
-                    f"to train on; lower it or raise config.data.subset"
-                )
-
-
-def plan(images: data.Images, config, gan_module: ModuleType) -> tuple[dict[tuple[int, str], Plan], list[int]]:
-    """What each trial and protocol will do, (trial, protocol) → plan; and the trials that share patients."""
-    labels = dict(zip(images.names, images.labels.tolist(), strict=True))
-    groups = splits.group(images.names, images.patients, images.digests)
-    subsets = splits.draw_subsets(labels, groups, config.data.subset, config.trials, config.seed)
-    overlapping = [trial for trial in config.trials if not subsets[trial].disjoint]
-    if overlapping:
-        logging.warning("trials %s share patients with earlier ones: the images do not suffice", overlapping)
-    plans = {
-        (trial, protocol): PROTOCOLS[protocol](subsets[trial], labels, groups, config, trial)
-        for trial in config.trials
-        for protocol in config.protocols
-    }
-    check_batches(config, gan_module, plans, labels)
-    return plans, overlapping
-
-
-def splits_record(plans: dict[tuple[int, str], Plan]) -> list[dict]:
-    """The trials of splits.json."""
-    trials: dict[int, dict] = {}
-    for (trial, protocol), one in plans.items():
-        trials.setdefault(trial, {"trial": trial})[protocol] = one.record
-    return list(trials.values())
-
-
-def run_protocol(study: Study, plan: Plan, trial: int, protocol: str) -> list[Prediction]:
+def run_protocol(study: Study, planned: Plan, trial: int, protocol: str) -> list[Prediction]:
     """GAN, enlargement and all arms of one protocol of one trial."""
     stage = f"trial{trial}/{protocol}"
-    generated = make_generated(study, plan, stage)
-    names = (*study.images.names, *plan.generated)
-    patients = (*study.images.patients, *plan.generated)
-    labels = np.concatenate([study.images.labels, list(splits.labels_of_generated(plan.generated).values())]).astype(
+    generated = make_generated(study, planned, stage)
+    names = (*study.images.names, *planned.generated)
+    patients = (*study.images.patients, *planned.generated)
+    labels = np.concatenate([study.images.labels, list(splits.labels_of_generated(planned.generated).values())]).astype(
         np.int32
     )
     rows = {name: row for row, name in enumerate(names)}
     table = augment.enlarge(study.real, generated, study.capacity)
 
     predictions = []
-    for arm_name, arm in plan.arms.items():
+    for arm_name, arm in planned.arms.items():
         logits = run_arm(study, arm, table, labels, rows, trial, f"{stage}/{arm_name}")
         for part, part_names in arm.parts.items():
             index = [rows[name] for name in part_names]
@@ -194,8 +141,8 @@ def run_protocol(study: Study, plan: Plan, trial: int, protocol: str) -> list[Pr
     return predictions
 
 
-def make_generated(study: Study, plan: Plan, stage: str) -> np.ndarray:
-    """The generated images of one protocol of one trial, uint8 [M, G, G], in the order of `plan.generated`."""
+def make_generated(study: Study, planned: Plan, stage: str) -> np.ndarray:
+    """The generated images of one protocol of one trial, uint8 [M, G, G], in the order of `planned.generated`."""
     path = study.workdir / "checkpoints" / stage / "generated.npz"
     if path.exists():
         return checkpoint.read_arrays(path)["images"]
@@ -208,13 +155,13 @@ def make_generated(study: Study, plan: Plan, stage: str) -> np.ndarray:
             config,
             pixels.resize(study.real, config.image_size),
             sharding.replicate(study.images.labels),
-            np.array([row_of[name] for name in plan.seen_by_gan], np.int32),
+            np.array([row_of[name] for name in planned.seen_by_gan], np.int32),
             train_key,
             stage,
             study.workdir,
             study.writer,
         )
-        counts = splits.count(plan.generated, splits.labels_of_generated(plan.generated))
+        counts = splits.count(planned.generated, splits.labels_of_generated(planned.generated))
         generated = gan_train.generate(study.gan, config, states, counts, sample_key)
     checkpoint.write_arrays(path, images=generated)
     return generated

@@ -1,0 +1,67 @@
+"""What a study will do, and whether it can: drawn and checked before anything is written."""
+
+from types import ModuleType
+
+import flax.linen as nn
+import jax
+import numpy as np
+from absl import logging
+from clu import parameter_overview
+
+from pneumojax import data
+from pneumojax.data import splits
+from pneumojax.errors import BadInput
+from pneumojax.gan import train as gan_train
+from pneumojax.protocols import PROTOCOLS, Plan
+
+
+def check_networks(config, model: nn.Module, gan_module: ModuleType) -> None:
+    """Logs the classifier's parameters. Errors: BadInput where a network cannot be built at its image size."""
+    key, size = jax.random.key(0), config.model.image_size
+    jax.eval_shape(lambda: gan_module.init(key, config.gan))
+    try:
+        variables = jax.eval_shape(lambda: model.init(key, np.zeros((1, size, size, 3), np.float32)))
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise BadInput(
+            f"config.model.image_size={size}: {config.model.name} cannot be built at this size; raise it", [str(error)]
+        ) from error
+    parameter_overview.log_parameter_overview(variables, include_stats=False, msg=config.model.name)
+
+
+def check_batches(config, gan_module: ModuleType, plans: dict[tuple[int, str], Plan], labels: dict[str, int]) -> None:
+    """Errors: BadInput where a batch has more images than there are to train on."""
+    for one in plans.values():
+        counts = splits.count(one.seen_by_gan, labels)
+        seen = min(sum(counts[label] for label in own) for own in gan_train.parts(gan_module).values())
+        trained = min(len(arm.train) for arm in one.arms.values())
+        for field, images in (("gan", seen), ("classifier", trained)):
+            if config[field].batch_size > images:
+                raise BadInput(
+                    f"config.{field}.batch_size={config[field].batch_size} is more than the {images} images there are "
+                    f"to train on; lower it or raise config.data.subset"
+                )
+
+
+def draw(images: data.Images, config, gan_module: ModuleType) -> tuple[dict[tuple[int, str], Plan], list[int]]:
+    """What each trial and protocol will do, (trial, protocol) → plan; and the trials that share patients."""
+    labels = dict(zip(images.names, images.labels.tolist(), strict=True))
+    groups = splits.group(images.names, images.patients, images.digests)
+    subsets = splits.draw_subsets(labels, groups, config.data.subset, config.trials, config.seed)
+    overlapping = [trial for trial in config.trials if not subsets[trial].disjoint]
+    if overlapping:
+        logging.warning("trials %s share patients with earlier ones: the images do not suffice", overlapping)
+    plans = {
+        (trial, protocol): PROTOCOLS[protocol](subsets[trial], labels, groups, config, trial)
+        for trial in config.trials
+        for protocol in config.protocols
+    }
+    check_batches(config, gan_module, plans, labels)
+    return plans, overlapping
+
+
+def record(plans: dict[tuple[int, str], Plan]) -> list[dict]:
+    """The trials of splits.json."""
+    trials: dict[int, dict] = {}
+    for (trial, protocol), one in plans.items():
+        trials.setdefault(trial, {"trial": trial})[protocol] = one.record
+    return list(trials.values())
