@@ -97,10 +97,11 @@ def test_unreadable_files_are_listed(config, damaged):
     assert sorted(line.split(":")[0] for line in caught.value.details) == sorted(damaged)
 
 
-def test_unreadable_files_are_skipped_and_counted(config, damaged):
+def test_unreadable_files_are_skipped_and_counted(config, damaged, caplog):
     config.on_bad = "skip"
     images = data.load(config, 16)
     assert len(images.skipped) == 3
+    assert "3 of 51 images" in caplog.text
     assert not set(images.names) & set(damaged)
     assert len(images.names) == len(images.labels) == len(images.pixels) == len(images.digests) == 48
 

@@ -57,6 +57,8 @@ def load(config, size: int) -> Images:
             "or pass --config.data.on_bad=skip to go on without them",
             skipped,
         )
+    if skipped:
+        logging.warning("%d of %d images in %s cannot be read and are left out", len(skipped), len(files), root)
     names = [name for name, ok in zip(files, readable, strict=True) if ok]
     labels = np.array([CLASSES.index(Path(name).parent.name) for name in names], np.int32)
     for label, wanted in enumerate(CLASSES):
