@@ -1,6 +1,9 @@
 """The whole study, made small, on embedded phantom pictures: three trials, both protocols, all arms.
 
 python -m pneumojax.main --config=configs/demo.py
+
+92 seconds on two CPU cores, compilation included, 0.8 GB. Accuracy with GAN: paper 96.7, clean 50.4 on unseen phantoms
+(a network an eighth as wide after 40 steps: the numbers show that it runs).
 """
 
 from configs import default

@@ -2,7 +2,9 @@
 
     python -m pneumojax.main --config=configs/resnet18_cpu.py --config.data.dir=DIR
 
-The networks are the paper's, narrower, on smaller pictures and for fewer steps.
+The networks are the paper's, narrower, on smaller pictures and for fewer steps. 71 minutes of CPU time, 1.9 GB.
+Accuracy with GAN: paper 99.2 (of its real test images 92.6), clean 71.5 on unseen images against 90.4 without
+(experiments/RESULTS.md).
 """
 
 from configs import default
