@@ -131,6 +131,33 @@ def test_training_is_torchvisions(pair):
         jax.tree.map(lambda a, b: close(a, b, 1e-8), statistics, expected["batch_stats"])
 
 
+def test_weights_go_back_to_torch(pair):
+    name, module, variables = pair
+    expected = numpy_state((n, t) for n, t in module.state_dict().items() if not n.endswith("num_batches_tracked"))
+    back = pretrained.to_torch(variables, name)
+    assert back.keys() == expected.keys()
+    assert all(np.array_equal(back[key], expected[key]) and back[key].flags.c_contiguous for key in expected)
+
+
+def test_other_weights_are_refused_tensor_by_tensor():
+    variables = jax.eval_shape(lambda: models.load("squeezenet")().init(jax.random.key(0), jnp.zeros((1, 64, 64, 3))))
+    good = pretrained.to_torch(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variables), "squeezenet")
+    bad = {key: value for key, value in good.items() if key != "features.3.squeeze.weight"}
+    bad["features.0.weight"] = np.zeros((64, 3, 5, 5))
+    bad["layer1.0.conv1.weight"] = np.zeros((1, 1, 1, 1))
+    with pytest.raises(BadInput, match="squeezenet: 3 tensors differ") as caught:
+        pretrained.convert(bad, "squeezenet")
+    assert [line.split()[:2] for line in sorted(caught.value.details)] == [
+        ["misshaped:", "features.0.weight"],
+        ["missing:", "features.3.squeeze.weight"],
+        ["unknown:", "layer1.0.conv1.weight"],
+    ]
+    del bad["layer1.0.conv1.weight"], bad["features.0.weight"]
+    bad |= {"features.0.weight": good["features.0.weight"], "aux1.fc.bias": np.zeros(1)}
+    converted = pretrained.convert(bad, "squeezenet", allow_missing=("features.3.squeeze.weight",))
+    assert list(converted["params"]["features_3"]["squeeze"]) == ["bias"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_contract_of_a_classifier(name):
     model = models.load(name)(num_classes=3)
