@@ -11,10 +11,7 @@ runtime.configure()  # as main.py does, before jax is imported
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
-from ml_collections import ConfigDict  # noqa: E402
 from PIL import Image  # noqa: E402
-
-from configs import demo  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -38,17 +35,9 @@ TINY = {
 }
 
 
-@pytest.fixture
-def tiny() -> ConfigDict:
-    """The shipped demo, smaller still."""
-    config = demo.get_config()
-    config.update_from_flattened_dict(TINY)
-    return config
-
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_flags() -> list[str]:
-    """The same as flags of the command."""
+    """The shipped demo, smaller still, as flags of the command."""
     return ["--config=configs/demo.py", *(f"--config.{field}={value}" for field, value in TINY.items())]
 
 

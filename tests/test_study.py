@@ -44,10 +44,8 @@ def bits(workdir: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def flags():
-    from conftest import TINY
-
-    return ["--config=configs/demo.py", *(f"--config.{field}={value}" for field, value in TINY.items())]
+def flags(tiny_flags):
+    return tiny_flags
 
 
 @pytest.fixture(scope="module")
