@@ -15,8 +15,8 @@ def get_config() -> ConfigDict:
     c.enlarge = 10.0  # real plus generated images, as a multiple of the real ones
 
     c.data = d = ConfigDict()
-    d.name = "folder"  # module of pneumojax/data: folder, phantom
-    d.dir = ""  # folder: holds NORMAL and PNEUMONIA, at its top or below train, val and test
+    d.name = "folder"  # module of pneumojax/data: folder, kermany, phantom
+    d.dir = ""  # folder, kermany: holds NORMAL and PNEUMONIA, at its top or below train, val and test
     d.on_bad = "error"  # unreadable images: error, or skip (counted in results.json)
     d.cache = "~/.cache/pneumojax"  # folder: decoded images, keyed by content
     # folder: the groups of this pattern, found at the start of a file's name, joined are its patient
@@ -46,17 +46,27 @@ def get_config() -> ConfigDict:
     m.name = "resnet18"  # module of pneumojax/models
     m.image_size = 224  # pixels; images are held at this size
     m.width = 64  # of the first stage; 64 is the published network
-    m.weights = "none"  # none: from scratch
+    m.weights = "none"  # none: from scratch; torchvision: ImageNet's; a .safetensors, .pth or converted folder
+    m.allow_missing = ()  # tensors or layers, by torchvision's names, that the weights may lack; they start anew
+    m.cache = "~/.cache/pneumojax"  # downloaded weights
+    m.dtype = "float32"  # that the network computes in: float32, bfloat16; parameters are float32
 
     c.classifier = k = ConfigDict()
+    k.mode = "full"  # stages that are trained: full (all), head (the last layer), last_k; the others are frozen
+    k.last_k = 2  # last_k: stages, the head included
     k.batch_size = 10  # partial batches are dropped
     k.epochs = 6  # over the training images; used where steps is 0
     k.steps = 0  # optimiser steps of the arm without GAN; arms matched by epochs take more, in proportion
     k.learning_rate = 3e-4  # SGD
+    k.new_layer_rate = 10.0  # multiple of it for layers that model.weights does not bring (MATLAB's examples)
+    k.schedule = "constant"  # of the learning rate: constant, or linear or cosine down to 0
+    k.warmup = 0.0  # fraction of the steps in which it rises from 0
     k.momentum = 0.9  # SGD
     k.weight_decay = 1e-4  # L2 on kernels
     k.flip = False  # classical augmentation: horizontal flips
     k.shift = 0  # classical augmentation: shifts of up to so many pixels (MATLAB's example: 30)
+    k.feature_dtype = "float32"  # head: features in memory: float32, bfloat16
+    k.feature_memory = 8.0  # head: gigabytes that features may take
     k.predict_batch_size = 128  # images at a time in evaluation
     k.log_every = 49  # steps; also the steps in one dispatch
     k.save_every = 490  # steps between checkpoints

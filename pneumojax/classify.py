@@ -1,4 +1,4 @@
-"""Fine-tunes a classifier on indices into a table of images, and predicts."""
+"""Fine-tunes a classifier on indices into a table of images or of their features, and predicts."""
 
 from functools import partial
 from pathlib import Path
@@ -11,17 +11,28 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from clu import metrics
+from ml_collections import FrozenConfigDict
 
-from pneumojax import loop, sharding
+from pneumojax import finetune, loop, sharding
 from pneumojax.data import CLASSES, pixels
+from pneumojax.finetune import Tuning
 from pneumojax.metrics import Writer
+
+
+class Recipe(NamedTuple):
+    """What a compiled program depends on besides its arrays. Hashable, for jit."""
+
+    model: nn.Module
+    config: FrozenConfigDict  # config.classifier
+    tuning: Tuning
+    dtype: str = "float32"  # that the network computes in; parameters, statistics and logits are float32 always
 
 
 class TrainState(NamedTuple):
     """All that a training step changes."""
 
-    params: dict
-    batch_stats: dict  # empty for networks without batch norm
+    params: dict  # those that are trained
+    batch_stats: dict  # those of stages that are trained
     opt_state: optax.OptState
 
 
@@ -34,18 +45,58 @@ class TrainMetrics(metrics.Collection):
 
 
 def optimizer(config) -> optax.GradientTransformation:
-    """SGD with momentum; weight decay (L2) on kernels only, as MATLAB's trainer does for its biases."""
+    """Momentum; weight decay (L2) on kernels only, as MATLAB's trainer does for its biases. Not scaled by any rate."""
     return optax.chain(
         optax.add_decayed_weights(config.weight_decay, lambda params: jax.tree.map(lambda p: p.ndim > 1, params)),
-        optax.sgd(config.learning_rate, config.momentum),
+        optax.trace(config.momentum),
     )
 
 
-@partial(jax.jit, static_argnames=("model", "size"), compiler_options=loop.QUICK_COMPILATION)
-def init(key, model: nn.Module, size: int):
+def start(recipe: Recipe, trained: dict) -> TrainState:
+    """The state before the first step, from the trained part of {"params", "batch_stats"}."""
+    return TrainState(trained["params"], trained["batch_stats"], optimizer(recipe.config).init(trained["params"]))
+
+
+def variables_of(state: TrainState, frozen: dict) -> dict:
+    """{"params", "batch_stats"}, whole, of a state and what is not trained."""
+    return finetune.merge({"params": state.params, "batch_stats": state.batch_stats}, frozen)
+
+
+def apply(recipe: Recipe, variables: dict, x, **options):
+    """The network or some of its stages, computed in the recipe's dtype.
+
+    Args:
+      recipe: the model and its dtype.
+      variables: {"params", "batch_stats"}, whole.
+      x: float [N, ...], what the first of the stages takes.
+      **options: of the model's call, and of flax's `apply`.
+    """
+    params = jax.tree.map(lambda leaf: leaf.astype(recipe.dtype), variables["params"])
+    return recipe.model.apply({**variables, "params": params}, x.astype(recipe.dtype), **options)
+
+
+def features_of(recipe: Recipe, variables: dict, images):
+    """What the first trained stage sees of uint8 [N, S, S]: the images, normalised, where that is the first of all."""
+    x = pixels.normalise(images)
+    if recipe.tuning.begin == 0:
+        return x
+    return apply(recipe, variables, x, train=False, end=recipe.tuning.begin)
+
+
+def from_features(recipe: Recipe, variables: dict, features, **options):
+    """The trained stages: features [N, ...] → what the model's call returns."""
+    if recipe.tuning.begin == 0:
+        return apply(recipe, variables, features, **options)
+    return apply(recipe, variables, features, begin=recipe.tuning.begin, **options)
+
+
+def fresh_variables(key, model: nn.Module, size: int):
     """Random variables for images of size x size pixels: {"params", "batch_stats"}."""
     variables = model.init(key, jnp.zeros((1, size, size, 3)), train=False)
     return {"batch_stats": {}, **variables}
+
+
+init = jax.jit(fresh_variables, static_argnames=("model", "size"), compiler_options=loop.QUICK_COMPILATION)
 
 
 def augment(images, key, config):
@@ -62,68 +113,90 @@ def augment(images, key, config):
     return images
 
 
-def train_step(state: TrainState, images, labels, key, model: nn.Module, config):
+def train_step(state: TrainState, frozen: dict, examples, labels, key, rate, recipe: Recipe):
     """One step of SGD on softmax cross-entropy.
 
     Args:
-      state: parameters, batch statistics, optimiser.
-      images: uint8 [N, S, S].
+      state: trained parameters, batch statistics, optimiser.
+      frozen: {"params", "batch_stats"} that are not trained.
+      examples: images, uint8 [N, S, S], or their features, float [N, ...], which are not augmented.
       labels: int32 [N].
       key: for augmentation and dropout.
-      model: a `Model` of `pneumojax.models`.
-      config: `config.classifier`, frozen.
+      rate: the learning rate of this step.
+      recipe: model, `config.classifier` and what is trained.
 
     Returns: (state, {"loss", "accuracy"}), means over the batch before the step.
     """
     augment_key, dropout_key = jax.random.split(key)
-    inputs = pixels.normalise(augment(images, augment_key, config))
+    if examples.dtype == jnp.uint8:
+        images = augment(examples, augment_key, recipe.config)
+        examples = features_of(recipe, variables_of(state, frozen), images)
 
     def loss_of(params):
-        variables = {"params": params, "batch_stats": state.batch_stats}
-        logits, changed = model.apply(
-            variables, inputs, train=True, mutable=["batch_stats"], rngs={"dropout": dropout_key}
+        logits, changed = from_features(
+            recipe,
+            variables_of(state._replace(params=params), frozen),
+            examples,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout_key},
         )
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.mean(), (logits, changed.get("batch_stats", {}))
+        return losses.mean(), (logits, {"params": {}, "batch_stats": changed.get("batch_stats", {})})
 
-    (loss, (logits, batch_stats)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    updates, opt_state = optimizer(config).update(gradient, state.opt_state, state.params)
-    state = TrainState(optax.apply_updates(state.params, updates), batch_stats, opt_state)
-    return state, TrainMetrics.single_from_model_output(loss=loss, logits=logits, labels=labels).compute()
+    (loss, (logits, changed)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    updates, opt_state = optimizer(recipe.config).update(gradient, state.opt_state, state.params)
+    multiples = finetune.rates_of(state.params, recipe.tuning)
+    params = jax.tree.map(
+        lambda param, update, multiple: param - rate * multiple * update, state.params, updates, multiples
+    )
+    batch_stats = finetune.split(changed, recipe.tuning)[0]["batch_stats"]
+    metrics_ = TrainMetrics.single_from_model_output(loss=loss, logits=logits, labels=labels).compute()
+    return TrainState(params, batch_stats, opt_state), metrics_
 
 
-@partial(jax.jit, static_argnames=("model", "config"), donate_argnames="state")
-def advance(state, steps, table, labels, pool: loop.Pool, key, model: nn.Module, config):
-    """Training steps of the numbers `steps` [k], on a table of images on the device."""
+def numbered_step(state, frozen, step, steps, table, labels, pool: loop.Pool, key, recipe: Recipe):
+    """The training step of number `step` out of `steps`, on its own batch of `pool`."""
     order_key, step_key = jax.random.split(key)
+    rows = loop.batch_of(pool, order_key, step, recipe.config.batch_size)
+    examples, batch_labels = sharding.split_batch((table[rows], labels[rows]))
+    rate = recipe.config.learning_rate * finetune.schedule(step, steps, recipe.config)
+    return train_step(state, frozen, examples, batch_labels, jax.random.fold_in(step_key, step), rate, recipe)
+
+
+@partial(jax.jit, static_argnames="recipe", donate_argnames="state")
+def advance(state, frozen, numbers, steps, table, labels, pool: loop.Pool, key, recipe: Recipe):
+    """Training steps of the numbers `numbers` [k] out of `steps`, on a table on the device."""
 
     def one(state, step):
-        rows = loop.batch_of(pool, order_key, step, config.batch_size)
-        images, batch_labels = sharding.split_batch((table[rows], labels[rows]))
-        return train_step(state, images, batch_labels, jax.random.fold_in(step_key, step), model, config)
+        return numbered_step(state, frozen, step, steps, table, labels, pool, key, recipe)
 
-    return loop.scan(one, state, steps)
+    return loop.scan(one, state, numbers)
 
 
-@partial(jax.jit, static_argnames="model")
-def logits_of(variables, table, indices, model: nn.Module):
-    """Logits [B, K] of the images at `indices` [B], in evaluation mode."""
-    images = sharding.split_batch(table[indices])
-    return model.apply(variables, pixels.normalise(images), train=False)
+@partial(jax.jit, static_argnames="recipe")
+def logits_of(variables, table, indices, recipe: Recipe):
+    """Logits float32 [B, K] of the images or features at `indices` [B], in evaluation mode."""
+    examples = sharding.split_batch(table[indices])
+    if examples.dtype == jnp.uint8:
+        examples = features_of(recipe, variables, examples)
+    return from_features(recipe, variables, examples, train=False).astype(jnp.float32)
 
 
-def predict(variables, table, indices: np.ndarray, model: nn.Module, batch_size: int) -> np.ndarray:
-    """Logits float32 [n, K] of the images at `indices` [n], each counted once however n divides into batches."""
-    whole = -(-len(indices) // batch_size) * batch_size
-    batches = np.resize(indices, whole).reshape(-1, batch_size)  # the last batch is filled up, then cut
-    logits = jax.device_get([logits_of(variables, table, batch, model) for batch in batches])
+def predict(variables, table, indices: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Logits float32 [n, K] of the rows `indices` [n], each counted once however n divides into batches."""
+    size = recipe.config.predict_batch_size
+    whole = -(-len(indices) // size) * size
+    batches = np.resize(indices, whole).reshape(-1, size)  # the last batch is filled up, then cut
+    logits = jax.device_get([logits_of(variables, table, batch, recipe) for batch in batches])
     return np.concatenate([np.zeros((0, len(CLASSES)), np.float32), *logits])[: len(indices)]
 
 
 def fit(
-    model: nn.Module,
-    config,
-    variables,
+    recipe: Recipe,
+    trained: dict,
+    frozen: dict,
     table,
     labels,
     pool: loop.Pool,
@@ -132,13 +205,13 @@ def fit(
     stage: str,
     workdir: Path,
     writer: Writer,
-):
+) -> TrainState:
     """Trains from given variables on the images of `pool`, going on from a checkpoint where there is one.
 
     Args:
-      model: a `Model` of `pneumojax.models`.
-      config: `config.classifier`, frozen.
-      variables: {"params", "batch_stats"} to start from.
+      recipe: model, `config.classifier` and what is trained.
+      trained: {"params", "batch_stats"} that training changes, to start from.
+      frozen: the others.
       table: uint8 [N, S, S] on the device.
       labels: int32 [N] on the device.
       pool: the training images.
@@ -148,18 +221,15 @@ def fit(
       workdir: where checkpoints go.
       writer: where losses go.
 
-    Returns: the variables after the last step, which are the ones to score.
+    Returns: the state after the last step, which is the one to score.
     """
-    state = TrainState(variables["params"], variables["batch_stats"], optimizer(config).init(variables["params"]))
-
-    state = loop.train(
-        lambda state, numbers: advance(state, numbers, table, labels, pool, key, model, config),
-        sharding.replicate(jax.tree.map(jnp.copy, state)),  # `advance` takes its state's memory
+    return loop.train(
+        lambda state, numbers: advance(state, frozen, numbers, jnp.float32(steps), table, labels, pool, key, recipe),
+        sharding.replicate(jax.tree.map(jnp.copy, start(recipe, trained))),  # `advance` takes its state's memory
         steps,
-        per_dispatch=config.log_every,
-        save_every=config.save_every,
+        per_dispatch=recipe.config.log_every,
+        save_every=recipe.config.save_every,
         directory=workdir / "checkpoints" / stage,
-        stage=stage,
+        stages=(stage,),
         writer=writer,
     )
-    return {"params": state.params, "batch_stats": state.batch_stats}

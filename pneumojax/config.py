@@ -5,18 +5,27 @@ import json
 from ml_collections import ConfigDict
 
 from pneumojax.errors import BadInput
+from pneumojax.finetune import MODES, SCHEDULES
 from pneumojax.protocols import PROTOCOLS
 
 POSITIVE = (
     *("gan.image_size", "gan.latent_dim", "gan.filters", "gan.batch_size", "gan.epochs", "gan.log_every"),
     *("gan.sample_every", "gan.save_every", "gan.generator_learning_rate", "gan.discriminator_learning_rate"),
     *("model.image_size", "model.width", "classifier.batch_size", "classifier.epochs", "classifier.learning_rate"),
+    *("classifier.last_k", "classifier.new_layer_rate", "classifier.feature_memory"),
     *("classifier.predict_batch_size", "classifier.log_every", "classifier.save_every", "evaluate.resamples"),
 )
 NOT_NEGATIVE = (
     *("seed", "gan.steps", "classifier.steps"),
     *("classifier.momentum", "classifier.weight_decay", "classifier.shift"),
 )
+CHOICES = {
+    "data.on_bad": ("error", "skip"),
+    "model.dtype": ("float32", "bfloat16"),
+    "classifier.mode": MODES,
+    "classifier.schedule": SCHEDULES,
+    "classifier.feature_dtype": ("float32", "bfloat16"),
+}
 
 
 def validate(config: ConfigDict) -> None:
@@ -42,11 +51,23 @@ def validate(config: ConfigDict) -> None:
         f"give one or more of {', '.join(PROTOCOLS)}, e.g. \"('clean',)\"",
     )
     require(c.enlarge >= 1, "enlarge", c.enlarge, "give 1 (no generated images) or more")
-    require(c.data.on_bad in ("error", "skip"), "data.on_bad", c.data.on_bad, "give 'error' or 'skip'")
     require(0 < c.data.test_fraction < 1, "data.test_fraction", c.data.test_fraction, "give a fraction within 0…1")
+    for field, choices in CHOICES.items():
+        value = _get(c, field)
+        require(value in choices, field, value, f"give one of {', '.join(choices)}")
     require(
-        c.model.weights == "none", "model.weights", c.model.weights, "pretrained weights are not read yet; give 'none'"
+        c.classifier.mode == "full" or c.model.weights != "none",
+        "classifier.mode",
+        c.classifier.mode,
+        "frozen layers want weights; set config.model.weights, or give 'full'",
     )
+    require(
+        c.model.width == 64 or c.model.weights == "none",
+        "model.width",
+        c.model.width,
+        "weights are of the published network; give 64, or config.model.weights='none'",
+    )
+    require(0 <= c.classifier.warmup <= 1, "classifier.warmup", c.classifier.warmup, "give a fraction within 0…1")
     for field in ("data.subset", "data.phantom_images"):
         counts = _get(c, field)
         require(

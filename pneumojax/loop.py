@@ -69,19 +69,19 @@ def train(
     per_dispatch: int,
     save_every: int,
     directory: Path,
-    stage: str,
+    stages: tuple[str, ...],
     writer: Writer,
     after: Callable[[int, Any], None] = lambda step, state: None,
 ):
     """Runs a stage's steps from its newest checkpoint, or from `state` where there is none, to the last one.
 
     Args:
-      advance: (state, numbers of the steps, int32 [k]) → (state, {name: [k] scalars}); compiled.
+      advance: (state, numbers of the steps, int32 [k]) → (state, {name: [k] or [k, stages]}); compiled.
       steps: how many there are.
       per_dispatch: steps whose mean losses are logged, run in one dispatch where that is faster.
       save_every: steps between checkpoints; the last step is always saved.
-      directory: the stage's checkpoints.
-      stage: prefix of the metrics' tags.
+      directory: the checkpoints.
+      stages: what is trained, several if they are trained as one; prefixes of the metrics' tags.
       writer: where the metrics go.
       after: called with (step, state) after each dispatch, for pictures.
 
@@ -101,20 +101,29 @@ def train(
                 state, piece = advance(state, np.arange(start, min(start + size, until), dtype=np.int32))
                 pieces.append(piece)
             pieces = jax.device_get(pieces)
-            metrics = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+            metrics = {
+                name: np.concatenate([piece[name] for piece in pieces]).reshape(until - step, len(stages))
+                for name in pieces[0]
+            }
             finite = np.all([np.isfinite(values) for values in metrics.values()], 0)
             if not finite.all():
+                first, which = np.argwhere(~finite)[0]
                 raise Diverged(
-                    f"{stage}: the loss is not finite at step {step + int(np.argmin(finite)) + 1}; lower the "
+                    f"{stages[which]}: the loss is not finite at step {step + first + 1}; lower the "
                     f"learning rate and use a new --workdir. Last good checkpoint: "
                     + (f"{directory}/{manager.latest_step()}" if manager.latest_step() else "none")
                 )
             rate = (until - step) / (time.monotonic() - started)
             step = until
-            means = {name: float(values.mean()) for name, values in metrics.items()}
-            text = " ".join(f"{name} {value:.4f}" for name, value in means.items())
-            logging.info("%s step %d/%d %s (%.3g steps/s)", stage, step, steps, text, rate)
-            writer.write_scalars(step, {f"{stage}/{name}": value for name, value in means.items()})
+            text = " ".join(f"{name} {values.mean():.4f}" for name, values in metrics.items())
+            others = f" and {len(stages) - 1} more" if len(stages) > 1 else ""
+            logging.info("%s%s step %d/%d %s (%.3g steps/s)", stages[0], others, step, steps, text, rate)
+            means = {
+                f"{stage}/{name}": float(values[:, index].mean())
+                for index, stage in enumerate(stages)
+                for name, values in metrics.items()
+            }
+            writer.write_scalars(step, means)
             after(step, state)
             if step % save_every < per_dispatch or step == steps or received:
                 writer.flush()

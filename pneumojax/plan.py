@@ -1,31 +1,36 @@
 """What a study will do, and whether it can: drawn and checked before anything is written."""
 
+import math
 from types import ModuleType
 
 import flax.linen as nn
 import jax
-import numpy as np
+import jax.numpy as jnp
 from absl import logging
 from clu import parameter_overview
 
-from pneumojax import data
+from pneumojax import classify, data, heads
 from pneumojax.data import splits
 from pneumojax.errors import BadInput
 from pneumojax.gan import train as gan_train
 from pneumojax.protocols import PROTOCOLS, Plan
 
 
-def check_networks(config, model: nn.Module, gan_module: ModuleType) -> None:
-    """Logs the classifier's parameters. Errors: BadInput where a network cannot be built at its image size."""
-    key, size = jax.random.key(0), config.model.image_size
-    jax.eval_shape(lambda: gan_module.init(key, config.gan))
+def check_networks(config, model: nn.Module, gan_module: ModuleType) -> dict:
+    """The shapes of the classifier's variables, which are logged.
+
+    Errors: BadInput where a network cannot be built at its image size.
+    """
+    size = config.model.image_size
+    jax.eval_shape(lambda: gan_module.init(jax.random.key(0), config.gan))
     try:
-        variables = jax.eval_shape(lambda: model.init(key, np.zeros((1, size, size, 3), np.float32)))
+        variables = jax.eval_shape(lambda: classify.fresh_variables(jax.random.key(0), model, size))
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise BadInput(
             f"config.model.image_size={size}: {config.model.name} cannot be built at this size; raise it", [str(error)]
         ) from error
     parameter_overview.log_parameter_overview(variables, include_stats=False, msg=config.model.name)
+    return variables
 
 
 def check_batches(config, gan_module: ModuleType, plans: dict[tuple[int, str], Plan], labels: dict[str, int]) -> None:
@@ -40,6 +45,19 @@ def check_batches(config, gan_module: ModuleType, plans: dict[tuple[int, str], P
                     f"config.{field}.batch_size={config[field].batch_size} is more than the {images} images there are "
                     f"to train on; lower it or raise config.data.subset"
                 )
+
+
+def check_memory(config, plans: dict[tuple[int, str], Plan], images: int, shape: tuple[int, ...]) -> None:
+    """Errors: BadInput where the features of all images, each of `shape`, take more than is allowed."""
+    counts = [images, *(len(one.generated) for one in plans.values())]
+    rows = heads.rows_of_table(counts, config.classifier.predict_batch_size)
+    gigabytes = rows * math.prod(shape) * jnp.dtype(config.classifier.feature_dtype).itemsize / 1e9
+    if gigabytes > config.classifier.feature_memory:
+        raise BadInput(
+            f"config.classifier.feature_memory={config.classifier.feature_memory}: the features of {rows} images, "
+            f"{' x '.join(map(str, shape))} {config.classifier.feature_dtype} each, take {gigabytes:.1f} gigabytes; "
+            "raise it, give config.classifier.feature_dtype='bfloat16', or fewer trials or protocols"
+        )
 
 
 def draw(images: data.Images, config, gan_module: ModuleType) -> tuple[dict[tuple[int, str], Plan], list[int]]:

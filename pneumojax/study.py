@@ -1,42 +1,36 @@
 """The study: trials x protocols x arms, from images on disk to a report. What is whole is not run again."""
 
 import json
-import time
-import zlib
-from contextlib import contextmanager
+import math
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
 
-import flax.linen as nn
-import jax
 import numpy as np
 from absl import logging
 from clu import platform
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from pneumojax import augment, checkpoint, classify, data, evaluate, gan, loop, metrics, models, plan, report, sharding
+from pneumojax import (
+    checkpoint,
+    data,
+    evaluate,
+    finetune,
+    gan,
+    heads,
+    metrics,
+    models,
+    plan,
+    pretrained,
+    report,
+    sharding,
+    trials,
+)
 from pneumojax import workdir as workdirs
+from pneumojax.classify import Recipe
 from pneumojax.config import validate
-from pneumojax.data import CLASSES, pixels, splits
-from pneumojax.evaluate import Prediction
-from pneumojax.gan import train as gan_train
+from pneumojax.data import CLASSES
 from pneumojax.metrics import Writer
-from pneumojax.protocols import Arm, Plan
-
-
-class Study(NamedTuple):
-    """What all stages share."""
-
-    config: FrozenConfigDict
-    workdir: Path
-    writer: Writer
-    timings: dict[str, float]  # seconds
-    model: nn.Module
-    gan: ModuleType
-    images: data.Images
-    real: jax.Array  # uint8 [N, S, S] on the device
-    capacity: int  # rows for generated images
+from pneumojax.trials import Study, timed
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -52,14 +46,21 @@ def run(config: ConfigDict, workdir: Path) -> None:
             logging.info("%s is whole; nothing to do", workdir)
             return
         timings: dict[str, float] = {}
-        model = models.load(config.model.name)(num_classes=len(CLASSES), width=config.model.width)
+        model = models.build(config.model, len(CLASSES))
         gan_module = gan.load(config.gan.name)
         with timed(timings, "data"):
             images = data.load(config.data, config.model.image_size)
             fingerprint = data.fingerprint(images)
-        plan.check_networks(config, model, gan_module)
+        with timed(timings, "weights"):
+            weights = pretrained.of_config(config.model)
+        shapes = plan.check_networks(config, model, gan_module)
+        new = pretrained.start_from(shapes, weights.variables)[1] if weights else frozenset()
+        tuning = finetune.choose(model, config.model.image_size, shapes, config.classifier, new)
         plans, overlapping = plan.draw(images, config, gan_module)
-        workdirs.record_plan(workdir, resolved, plan.record(plans), fingerprint)
+        if heads.used(config.classifier):
+            shape = finetune.stages(model, config.model.image_size)[tuning.begin].inputs.shape[1:]
+            plan.check_memory(config, plans, len(images.names), shape)
+        workdirs.record_plan(workdir, resolved, plan.record(plans), fingerprint, weights.digest if weights else "none")
 
         platform.work_unit().create_artifact(platform.ArtifactType.DIRECTORY, str(workdir), "workdir")
         writer = Writer(workdir)
@@ -69,16 +70,26 @@ def run(config: ConfigDict, workdir: Path) -> None:
             workdir=workdir,
             writer=writer,
             timings=timings,
-            model=model,
+            recipe=Recipe(model, config.classifier, tuning, config.model.dtype),
+            weights=weights,
             gan=gan_module,
             images=images,
             real=sharding.replicate(images.pixels),
-            capacity=max(len(p.generated) for p in plans.values()),
+            generated_rows=max(len(one.generated) for one in plans.values()),
+            training_rows=max(len(arm.train) for one in plans.values() for arm in one.arms.values()),
         )
+        trials.keep_frozen(study)
+        generated = {}
+        for (trial, protocol), one in plans.items():
+            platform.work_unit().set_task_status(f"GAN of trial {trial}, {protocol}")
+            generated[trial, protocol] = trials.make_generated(study, one, f"trial{trial}/{protocol}")
+        if heads.used(config.classifier):
+            platform.work_unit().set_task_status("heads of all classifiers")
+            trials.run_heads(study, plans, generated)
         predictions = []
         for (trial, protocol), one in plans.items():
-            platform.work_unit().set_task_status(f"trial {trial}, {protocol}")
-            predictions += run_protocol(study, one, trial, protocol)
+            platform.work_unit().set_task_status(f"classifiers of trial {trial}, {protocol}")
+            predictions += trials.run_protocol(study, one, generated[trial, protocol], trial, protocol)
         writer.close()
 
         with timed(timings, "evaluate"):
@@ -96,6 +107,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
                     "skipped": list(images.skipped),
                     "fingerprint": fingerprint,
                 },
+                "classifier": classifier_results(study, shapes, new),
                 "protocols": evaluate.score_all(predictions, config.evaluate.resamples, config.seed),
                 "contrasts": evaluate.contrasts(predictions, config.evaluate.resamples, config.seed),
                 "gan": gan_results(config, metrics.read(workdir)),
@@ -108,100 +120,19 @@ def run(config: ConfigDict, workdir: Path) -> None:
         logging.info("whole: %s and %s", workdir / "results.json", workdir / "report.html")
 
 
-def run_protocol(study: Study, planned: Plan, trial: int, protocol: str) -> list[Prediction]:
-    """GAN, enlargement and all arms of one protocol of one trial."""
-    stage = f"trial{trial}/{protocol}"
-    generated = make_generated(study, planned, stage)
-    names = (*study.images.names, *planned.generated)
-    patients = (*study.images.patients, *planned.generated)
-    labels = np.concatenate([study.images.labels, list(splits.labels_of_generated(planned.generated).values())]).astype(
-        np.int32
-    )
-    rows = {name: row for row, name in enumerate(names)}
-    table = augment.enlarge(study.real, generated, study.capacity)
-
-    predictions = []
-    for arm_name, arm in planned.arms.items():
-        logits = run_arm(study, arm, table, labels, rows, trial, f"{stage}/{arm_name}")
-        for part, part_names in arm.parts.items():
-            index = [rows[name] for name in part_names]
-            predictions.append(
-                Prediction(
-                    protocol=protocol,
-                    arm=arm_name,
-                    trial=trial,
-                    part=part,
-                    names=part_names,
-                    patients=[patients[i] for i in index],
-                    labels=labels[index],
-                    logits=logits[part],
-                    train_images=len(arm.train),
-                )
-            )
-    return predictions
-
-
-def make_generated(study: Study, planned: Plan, stage: str) -> np.ndarray:
-    """The generated images of one protocol of one trial, uint8 [M, G, G], in the order of `planned.generated`."""
-    path = study.workdir / "checkpoints" / stage / "generated.npz"
-    if path.exists():
-        return checkpoint.read_arrays(path)["images"]
-    config = study.config.gan
-    row_of = {name: row for row, name in enumerate(study.images.names)}
-    train_key, sample_key = jax.random.split(stage_key(study.config.seed, f"{stage}/gan"))
-    with timed(study.timings, "gan"):
-        states = gan_train.train(
-            study.gan,
-            config,
-            pixels.resize(study.real, config.image_size),
-            sharding.replicate(study.images.labels),
-            np.array([row_of[name] for name in planned.seen_by_gan], np.int32),
-            train_key,
-            stage,
-            study.workdir,
-            study.writer,
-        )
-        counts = splits.count(planned.generated, splits.labels_of_generated(planned.generated))
-        generated = gan_train.generate(study.gan, config, states, counts, sample_key)
-    checkpoint.write_arrays(path, images=generated)
-    return generated
-
-
-def run_arm(study: Study, arm: Arm, table, labels, rows, trial: int, stage: str) -> dict[str, np.ndarray]:
-    """Trains one classifier and predicts its parts: {part: logits [n, 2]}."""
-    path = study.workdir / "checkpoints" / f"{stage}.npz"
-    if path.exists():
-        return checkpoint.read_arrays(path)
-    config = study.config
-    # All arms of a trial start from the same variables and differ by their images alone.
-    variables = classify.init(stage_key(config.seed, f"trial{trial}/init"), study.model, config.model.image_size)
-    padded = np.zeros(len(table), np.int32)
-    padded[: len(labels)] = labels
-    with timed(study.timings, "classifier"):
-        variables = classify.fit(
-            study.model,
-            config.classifier,
-            variables,
-            table,
-            sharding.replicate(padded),
-            loop.make_pool(
-                np.array([rows[name] for name in arm.train], np.int32),
-                len(table),
-            ),
-            arm.steps,
-            stage_key(config.seed, stage),
-            stage,
-            study.workdir,
-            study.writer,
-        )
-        tested = sorted({rows[name] for names in arm.parts.values() for name in names})
-        logits = classify.predict(
-            variables, table, np.array(tested, np.int32), study.model, config.classifier.predict_batch_size
-        )
-    position = {row: i for i, row in enumerate(tested)}
-    by_part = {part: logits[[position[rows[n]] for n in names]] for part, names in arm.parts.items()}
-    checkpoint.write_arrays(path, **by_part)
-    return by_part
+def classifier_results(study: Study, shapes: dict, new: frozenset) -> dict:
+    """What was trained, and from which weights."""
+    config, count = study.config, lambda paths: int(sum(sizes[path] for path in paths))
+    sizes = {path: math.prod(leaf.shape) for path, leaf in flatten_dict(shapes["params"]).items()}
+    return {
+        "weights": config.model.weights if config.model.weights in ("none", "torchvision") else "file",
+        "weights_digest": study.weights.digest if study.weights else None,
+        "new_layers": sorted({".".join(path[:-1]) for path in new}),
+        "mode": config.classifier.mode,
+        "parameters": count(sizes),
+        "trained_parameters": count(path for path, _ in study.recipe.tuning.rates),
+        "cached_features": heads.used(config.classifier),
+    }
 
 
 def gan_results(config, curves: dict[str, dict[int, float]]) -> dict:
@@ -210,16 +141,3 @@ def gan_results(config, curves: dict[str, dict[int, float]]) -> dict:
         tag: {"step": max(curve), "value": curve[max(curve)]} for tag, curve in sorted(curves.items()) if "/gan_" in tag
     }
     return {"name": config.gan.name, "losses": losses}
-
-
-def stage_key(seed: int, stage: str):
-    """A key of its own for each stage, from the seed and the stage's name."""
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(stage.encode()))
-
-
-@contextmanager
-def timed(timings: dict[str, float], name: str):
-    """Adds the seconds that its block takes."""
-    started = time.monotonic()
-    yield
-    timings[name] = round(timings.get(name, 0.0) + time.monotonic() - started, 3)

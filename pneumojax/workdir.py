@@ -46,20 +46,25 @@ def check_config(workdir: Path, config: dict) -> None:
         raise BadInput(f"{workdir} holds results but no config.json; choose another --workdir")
 
 
-def record_plan(workdir: Path, config: dict, trials: list[dict], fingerprint: str) -> None:
+def record_plan(workdir: Path, config: dict, trials: list[dict], fingerprint: str, weights: str) -> None:
     """Writes config.json and splits.json once.
 
-    Errors: BadInput where the images, or the splits that this version of the code draws of them, are not those that
-    the run began with: what is left of it would be taken for results on other images.
+    Errors: BadInput where the images, the weights, or the splits that this version of the code draws are not those
+    that the run began with: what is left of it would be taken for results on other images.
     """
     path = workdir / "splits.json"
-    record = {"fingerprint": fingerprint, "trials": trials}
+    record = {"fingerprint": fingerprint, "weights": weights, "trials": trials}
     if path.exists():
         begun = json.loads(path.read_text())
         if begun["fingerprint"] != fingerprint:
             raise BadInput(
                 f"the images are not those that {workdir} began with (config.data.dir={config['data']['dir']!r}); "
                 "bring them back or choose another --workdir"
+            )
+        if begun["weights"] != weights:
+            raise BadInput(
+                f"the weights are not those that {workdir} began with (config.model.weights="
+                f"{config['model']['weights']!r}); bring them back or choose another --workdir"
             )
         if begun != record:
             raise BadInput(

@@ -101,7 +101,7 @@ def train_part(gan, config, images, labels, rows, part_labels, key, stage, workd
         per_dispatch=config.log_every,
         save_every=config.save_every,
         directory=workdir / "checkpoints" / stage,
-        stage=stage,
+        stages=(stage,),
         writer=writer,
         after=show,
     )

@@ -14,3 +14,10 @@ from pneumojax import lookup
 def load(name: str) -> type[nn.Module]:
     """The Model of a module. Errors: BadInput for an unknown name."""
     return lookup.load("pneumojax.models", name, "Model", "config.model.name").Model
+
+
+def build(config, num_classes: int) -> nn.Module:
+    """The network of `config.model`, with the options that its published weights imply where weights are given."""
+    model = load(config.name)
+    options = getattr(model, "WITH_WEIGHTS", {}) if config.weights != "none" else {}
+    return model(num_classes=num_classes, width=config.width, **options)

@@ -1,8 +1,10 @@
 """AlexNet (Krizhevsky 2014), layer for layer torchvision's `alexnet`; layers carry its names."""
 
+from functools import partial
+
 import flax.linen as nn
 
-from pneumojax.models.layers import adaptive_average_pool, convolution, linear_init, max_pool, pad
+from pneumojax.models.layers import adaptive_average_pool, channels_first, convolution, linear_init, max_pool, pad
 
 
 class Model(nn.Module):
@@ -11,19 +13,39 @@ class Model(nn.Module):
     num_classes: int = 1000
     width: int = 64
 
+    STAGES = (
+        *("features_0", "features_3", "features_6", "features_8", "features_10"),
+        *("classifier_1", "classifier_4", "classifier_6"),
+    )
+
     @nn.compact
-    def __call__(self, x, train: bool = False):
+    def __call__(self, x, train: bool = False, begin: int = 0, end: int | None = None):
         w = self.width
-        x = nn.relu(convolution(w, (11, 11), (4, 4), name="features_0")(pad(x, 2)))
-        x = max_pool(x, 3, 2)
-        x = nn.relu(convolution(3 * w, (5, 5), name="features_3")(pad(x, 2)))
-        x = max_pool(x, 3, 2)
-        x = nn.relu(convolution(6 * w, (3, 3), name="features_6")(pad(x, 1)))
-        x = nn.relu(convolution(4 * w, (3, 3), name="features_8")(pad(x, 1)))
-        x = nn.relu(convolution(4 * w, (3, 3), name="features_10")(pad(x, 1)))
-        x = adaptive_average_pool(max_pool(x, 3, 2), 6)
-        x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)  # PyTorch flattens channels first
-        for index in (1, 4):
+
+        def features_0(x):
+            return max_pool(nn.relu(convolution(w, (11, 11), (4, 4), name="features_0")(pad(x, 2))), 3, 2)
+
+        def features_3(x):
+            return max_pool(nn.relu(convolution(3 * w, (5, 5), name="features_3")(pad(x, 2))), 3, 2)
+
+        def features_6(x):
+            return nn.relu(convolution(6 * w, (3, 3), name="features_6")(pad(x, 1)))
+
+        def features_8(x):
+            return nn.relu(convolution(4 * w, (3, 3), name="features_8")(pad(x, 1)))
+
+        def features_10(x):
+            x = max_pool(nn.relu(convolution(4 * w, (3, 3), name="features_10")(pad(x, 1))), 3, 2)
+            return channels_first(adaptive_average_pool(x, 6))
+
+        def hidden(x, name):
             x = nn.Dropout(0.5, deterministic=not train)(x)
-            x = nn.relu(nn.Dense(64 * w, kernel_init=linear_init, name=f"classifier_{index}")(x))
-        return nn.Dense(self.num_classes, kernel_init=linear_init, name="classifier_6")(x)
+            return nn.relu(nn.Dense(64 * w, kernel_init=linear_init, name=name)(x))
+
+        def head(x):
+            return nn.Dense(self.num_classes, kernel_init=linear_init, name="classifier_6")(x)
+
+        convolutions = (features_0, features_3, features_6, features_8, features_10)
+        for stage in (*convolutions, *(partial(hidden, name=f"classifier_{i}") for i in (1, 4)), head)[begin:end]:
+            x = stage(x)
+        return x

@@ -3,12 +3,15 @@
 As there, the '5x5' branch of an inception block is 3x3, and batch norm follows every convolution with epsilon 1e-3.
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 
 from pneumojax.models.layers import (
     BatchNorm,
     adaptive_average_pool,
+    channels_first,
     convolution,
     linear_init,
     max_pool,
@@ -70,8 +73,7 @@ class AuxiliaryHead(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        x = ConvBlock(128, 1, name="conv")(adaptive_average_pool(x, 4), train)
-        x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)  # PyTorch flattens channels first
+        x = channels_first(ConvBlock(128, 1, name="conv")(adaptive_average_pool(x, 4), train))
         x = nn.relu(nn.Dense(1024, kernel_init=linear_init, name="fc1")(x))
         x = nn.Dropout(0.7, deterministic=not train)(x)
         return nn.Dense(self.num_classes, kernel_init=linear_init, name="fc2")(x)
@@ -89,26 +91,38 @@ class Model(nn.Module):
     auxiliary_heads: bool = False
     transform_input: bool = False
 
+    STAGES = ("stem", *BLOCKS, "fc")
+    WITH_WEIGHTS = {"transform_input": True}  # torchvision's file was trained elsewhere, on inputs in another range
+
     @nn.compact
-    def __call__(self, x, train: bool = False):
+    def __call__(self, x, train: bool = False, begin: int = 0, end: int | None = None):
         def scaled(channels):
             return channels * self.width // 64
 
-        if self.transform_input:
-            mean, std = jnp.array([0.485, 0.456, 0.406], x.dtype), jnp.array([0.229, 0.224, 0.225], x.dtype)
-            x = x * (std / 0.5) + (mean - 0.5) / 0.5
-        x = ConvBlock(scaled(64), 7, 2, name="conv1")(x, train)
-        x = max_pool(x, 3, 2, ceil=True)
-        x = ConvBlock(scaled(64), 1, name="conv2")(x, train)
-        x = ConvBlock(scaled(192), 3, name="conv3")(x, train)
-        x = max_pool(x, 3, 2, ceil=True)
+        def stem(x):
+            if self.transform_input:
+                mean, std = jnp.array([0.485, 0.456, 0.406], x.dtype), jnp.array([0.229, 0.224, 0.225], x.dtype)
+                x = x * (std / 0.5) + (mean - 0.5) / 0.5
+            x = ConvBlock(scaled(64), 7, 2, name="conv1")(x, train)
+            x = max_pool(x, 3, 2, ceil=True)
+            x = ConvBlock(scaled(64), 1, name="conv2")(x, train)
+            x = ConvBlock(scaled(192), 3, name="conv3")(x, train)
+            return max_pool(x, 3, 2, ceil=True)
+
         auxiliary = []
-        for name, features in BLOCKS.items():
+
+        def block(x, name):
             if name in POOLS_BEFORE:
                 x = max_pool(x, POOLS_BEFORE[name], 2, ceil=True)
-            x = Inception(tuple(map(scaled, features)), name=name)(x, train)
+            x = Inception(tuple(map(scaled, BLOCKS[name])), name=name)(x, train)
             if name in HEADS_AFTER and self.auxiliary_heads and (train or self.is_initializing()):
                 auxiliary.append(AuxiliaryHead(self.num_classes, name=HEADS_AFTER[name])(x, train))
-        x = nn.Dropout(0.2, deterministic=not train)(jnp.mean(x, (1, 2)))
-        logits = nn.Dense(self.num_classes, kernel_init=linear_init, name="fc")(x)
-        return (logits, *auxiliary) if auxiliary and train else logits
+            return x
+
+        def head(x):
+            x = nn.Dropout(0.2, deterministic=not train)(jnp.mean(x, (1, 2)))
+            return nn.Dense(self.num_classes, kernel_init=linear_init, name="fc")(x)
+
+        for stage in (stem, *(partial(block, name=name) for name in BLOCKS), head)[begin:end]:
+            x = stage(x)
+        return (x, *auxiliary) if auxiliary and train else x

@@ -1,5 +1,7 @@
 """ResNet-18 (He et al. 2016), layer for layer torchvision's `resnet18`; layers carry its names."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -31,14 +33,24 @@ class Model(nn.Module):
     num_classes: int = 1000
     width: int = 64
 
+    STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "fc")
+
     @nn.compact
-    def __call__(self, x, train: bool = False):
-        x = convolution(self.width, (7, 7), (2, 2), use_bias=False, name="conv1")(pad(x, 3))
-        x = nn.relu(BatchNorm(name="bn1")(x, train))
-        x = max_pool(x, 3, 2, padding=1)
-        for stage in range(4):
+    def __call__(self, x, train: bool = False, begin: int = 0, end: int | None = None):
+        def stem(x):
+            x = convolution(self.width, (7, 7), (2, 2), use_bias=False, name="conv1")(pad(x, 3))
+            return max_pool(nn.relu(BatchNorm(name="bn1")(x, train)), 3, 2, padding=1)
+
+        def layer(x, number):
             for block in range(2):
-                stride = 2 if stage > 0 and block == 0 else 1
-                x = BasicBlock(self.width * 2**stage, stride, name=f"layer{stage + 1}_{block}")(x, train)
-        x = jnp.mean(x, (1, 2))
-        return nn.Dense(self.num_classes, kernel_init=linear_init, name="fc")(x)
+                stride = 2 if number > 1 and block == 0 else 1
+                x = BasicBlock(self.width * 2 ** (number - 1), stride, name=f"layer{number}_{block}")(x, train)
+            return x
+
+        def head(x):
+            return nn.Dense(self.num_classes, kernel_init=linear_init, name="fc")(jnp.mean(x, (1, 2)))
+
+        layers = (partial(layer, number=number) for number in range(1, 5))
+        for stage in (stem, *layers, head)[begin:end]:
+            x = stage(x)
+        return x

@@ -1,16 +1,22 @@
 """SqueezeNet (Iandola et al. 2016) 1.1, layer for layer torchvision's `squeezenet1_1`; layers carry its names."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 
 from pneumojax.models.layers import convolution, max_pool, pad
 
-POOL = "pool"
-LAYERS = (  # torchvision's index in `features` → squeeze, expand; pools between them
-    *(POOL, (3, 16, 64), (4, 16, 64)),
-    *(POOL, (6, 32, 128), (7, 32, 128)),
-    *(POOL, (9, 48, 192), (10, 48, 192), (11, 64, 256), (12, 64, 256)),
-)
+LAYERS = {  # torchvision's name → whether a pool comes before it; squeeze, expand
+    "features_3": (True, 16, 64),
+    "features_4": (False, 16, 64),
+    "features_6": (True, 32, 128),
+    "features_7": (False, 32, 128),
+    "features_9": (True, 48, 192),
+    "features_10": (False, 48, 192),
+    "features_11": (False, 64, 256),
+    "features_12": (False, 64, 256),
+}
 
 
 class Fire(nn.Module):
@@ -32,23 +38,33 @@ class Model(nn.Module):
 
     num_classes: int = 1000
     width: int = 64
-    stem_features: int = 64
-    stem_window: int = 3
-    layers: tuple = LAYERS
+
+    LAYERS = LAYERS
+    STEM = (64, 3)  # features and window of the first convolution
+    STAGES = ("features_0", *LAYERS, "classifier_1")
 
     @nn.compact
-    def __call__(self, x, train: bool = False):
+    def __call__(self, x, train: bool = False, begin: int = 0, end: int | None = None):
         def scaled(channels):
             return channels * self.width // 64
 
-        window = (self.stem_window, self.stem_window)
-        x = nn.relu(convolution(scaled(self.stem_features), window, (2, 2), name="features_0")(x))
-        for layer in self.layers:
-            if layer == POOL:
+        def stem(x):
+            features, window = self.STEM
+            return nn.relu(convolution(scaled(features), (window, window), (2, 2), name="features_0")(x))
+
+        def fire(x, name):
+            pooled, squeeze, expand = self.LAYERS[name]
+            if pooled:
                 x = max_pool(x, 3, 2, ceil=True)
-            else:
-                index, squeeze, expand = layer
-                x = Fire(scaled(squeeze), scaled(expand), name=f"features_{index}")(x)
-        x = nn.Dropout(0.5, deterministic=not train)(x)
-        head = nn.Conv(self.num_classes, (1, 1), kernel_init=nn.initializers.normal(0.01), name="classifier_1")
-        return jnp.mean(nn.relu(head(x)), (1, 2))
+            return Fire(scaled(squeeze), scaled(expand), name=name)(x)
+
+        def head(x):
+            x = nn.Dropout(0.5, deterministic=not train)(x)
+            classes = convolution(
+                self.num_classes, (1, 1), kernel_init=nn.initializers.normal(0.01), name="classifier_1"
+            )
+            return jnp.mean(nn.relu(classes(x)), (1, 2))
+
+        for stage in (stem, *(partial(fire, name=name) for name in self.LAYERS), head)[begin:end]:
+            x = stage(x)
+        return x
