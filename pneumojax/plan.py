@@ -16,19 +16,21 @@ from pneumojax.gan import train as gan_train
 from pneumojax.protocols import PROTOCOLS, Plan
 
 
-def check_networks(config, model: nn.Module, gan_module: ModuleType) -> dict:
-    """The shapes of the classifier's variables, which are logged.
-
-    Errors: BadInput where a network cannot be built at its image size.
-    """
+def shapes(config, model: nn.Module) -> dict:
+    """The shapes of the classifier's variables. Errors: BadInput where it cannot be built at its image size."""
     size = config.model.image_size
-    jax.eval_shape(lambda: gan_module.init(jax.random.key(0), config.gan))
     try:
-        variables = jax.eval_shape(lambda: classify.fresh_variables(jax.random.key(0), model, size))
+        return jax.eval_shape(lambda: classify.fresh_variables(jax.random.key(0), model, size))
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise BadInput(
             f"config.model.image_size={size}: {config.model.name} cannot be built at this size; raise it", [str(error)]
         ) from error
+
+
+def check_networks(config, model: nn.Module, gan_module: ModuleType) -> dict:
+    """`shapes`, which are logged. Errors: BadInput where a network cannot be built at its image size."""
+    jax.eval_shape(lambda: gan_module.init(jax.random.key(0), config.gan))
+    variables = shapes(config, model)
     parameter_overview.log_parameter_overview(variables, include_stats=False, msg=config.model.name)
     return variables
 

@@ -78,13 +78,7 @@ def xray_folder(tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def torchvision_models():
-    """torchvision.models. The CPU build's compiled operators do not load; its import wants two declared first."""
-    import torch
+    """torchvision.models."""
+    from pneumojax import weights
 
-    library = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import torchvision.models
-
-    yield torchvision.models
-    del library
+    return weights.import_torchvision().models

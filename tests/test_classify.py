@@ -8,7 +8,7 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from configs import default
-from pneumojax import classify, loop, models
+from pneumojax import classify, finetune, loop, models
 from pneumojax.data import pixels
 from pneumojax.metrics import Writer
 
@@ -16,37 +16,40 @@ from pneumojax.metrics import Writer
 @pytest.fixture(scope="module")
 def parts():
     config = default.get_config().classifier
-    config.update({"batch_size": 8, "learning_rate": 0.05, "log_every": 5, "save_every": 20})
+    config.update({"batch_size": 8, "learning_rate": 0.05, "log_every": 5, "save_every": 20, "predict_batch_size": 4})
     model = models.load("resnet18")(num_classes=2, width=4)
     rng = np.random.default_rng(0)
     labels = np.arange(40, dtype=np.int32) % 2
     table = (rng.integers(0, 120, (40, 48, 48)) + 100 * labels[:, None, None]).astype(np.uint8)
     variables = classify.init(jax.random.key(0), model, 48)
-    return FrozenConfigDict(config), model, variables, table, labels
+    config = FrozenConfigDict(config)
+    recipe = classify.Recipe(model, config, finetune.choose(model, 48, variables, config, frozenset()))
+    return recipe, variables, table, labels
 
 
 def test_predict_counts_each_image_once_also_in_a_short_last_batch(parts):
-    _, model, variables, table, _ = parts
+    recipe, variables, table, _ = parts
     indices = np.array([3, 1, 4, 15, 9, 26, 5, 35, 8, 9, 7], np.int32)
-    logits = classify.predict(variables, jnp.asarray(table), indices, model, 4)
+    logits = classify.predict(variables, jnp.asarray(table), indices, recipe)
     assert logits.shape == (11, 2)
-    direct = model.apply(variables, pixels.normalise(jnp.asarray(table[indices])))
+    direct = recipe.model.apply(variables, pixels.normalise(jnp.asarray(table[indices])))
     np.testing.assert_allclose(logits, direct, atol=1e-5)
     np.testing.assert_array_equal(logits[4], logits[9])
-    alone = classify.predict(variables, jnp.asarray(table), indices[-1:], model, 4)
+    alone = classify.predict(variables, jnp.asarray(table), indices[-1:], recipe)
     np.testing.assert_array_equal(alone[0], logits[-1])
-    assert classify.predict(variables, jnp.asarray(table), indices[:0], model, 4).shape == (0, 2)
+    assert classify.predict(variables, jnp.asarray(table), indices[:0], recipe).shape == (0, 2)
 
 
 def test_it_learns_what_is_to_be_learned_and_starts_from_given_variables(parts, tmp_path):
-    config, model, variables, table, labels = parts
+    recipe, variables, table, labels = parts
     writer = Writer(tmp_path)
     pool = loop.make_pool(np.arange(30, dtype=np.int32), 40)
     before = jax.tree.map(np.array, variables)
-    fitted = classify.fit(
-        model,
-        config,
-        variables,
+    trained, frozen = finetune.split(variables, recipe.tuning)
+    state = classify.fit(
+        recipe,
+        trained,
+        frozen,
         jnp.asarray(table),
         jnp.asarray(labels),
         pool,
@@ -58,20 +61,21 @@ def test_it_learns_what_is_to_be_learned_and_starts_from_given_variables(parts, 
     )
     writer.close()
     jax.tree.map(np.testing.assert_array_equal, before, variables)  # the given ones are not taken
-    logits = classify.predict(fitted, jnp.asarray(table), np.arange(30, 40), model, 10)
+    fitted = classify.variables_of(state, frozen)
+    logits = classify.predict(fitted, jnp.asarray(table), np.arange(30, 40), recipe)
     assert (np.argmax(logits, 1) == labels[30:]).all()
 
 
 def test_a_step_is_sgd_with_momentum_and_decay_of_kernels_alone(parts):
-    config, model, variables, table, labels = parts
-    optimizer = classify.optimizer(config)
-    state = classify.TrainState(variables["params"], variables["batch_stats"], optimizer.init(variables["params"]))
+    recipe, variables, table, labels = parts
+    trained, frozen = finetune.split(variables, recipe.tuning)
+    state = classify.start(recipe, trained)
     images, target = jnp.asarray(table[:8]), jnp.asarray(labels[:8])
-    step = jax.jit(classify.train_step, static_argnames=("model", "config"))
-    after, metrics = step(state, images, target, jax.random.key(0), model=model, config=config)
+    step = jax.jit(classify.train_step, static_argnames="recipe")
+    after, metrics = step(state, frozen, images, target, jax.random.key(0), 0.05, recipe=recipe)
 
     def loss_of(params):
-        logits, _ = model.apply(
+        logits, _ = recipe.model.apply(
             {"params": params, "batch_stats": state.batch_stats},
             pixels.normalise(images),
             train=True,
@@ -87,7 +91,7 @@ def test_a_step_is_sgd_with_momentum_and_decay_of_kernels_alone(parts):
 
 
 def test_augmentation_moves_pictures_and_leaves_black(parts):
-    config = FrozenConfigDict({**parts[0], "flip": True, "shift": 3})
+    config = FrozenConfigDict({**parts[0].config, "flip": True, "shift": 3})
     images = jnp.full((64, 16, 16), 200, jnp.uint8).at[:, :, :4].set(100)
     moved = np.asarray(classify.augment(images, jax.random.key(0), config))
     assert moved.shape == images.shape
@@ -98,5 +102,5 @@ def test_augmentation_moves_pictures_and_leaves_black(parts):
     assert {columns for _, columns in offsets} == {0, 1, 2, 3}
     sides = {bool(np.flatnonzero(m[8] == 100).mean() < 8) for m in moved}
     assert sides == {True, False}
-    plain = FrozenConfigDict({**parts[0], "flip": False, "shift": 0})
+    plain = FrozenConfigDict({**parts[0].config, "flip": False, "shift": 0})
     np.testing.assert_array_equal(classify.augment(images, jax.random.key(0), plain), images)

@@ -70,7 +70,7 @@ def run(workdir, advance=decay, steps=12, **kwargs):
             per_dispatch=2,
             save_every=4,
             directory=workdir / "checkpoints" / "stage",
-            stage="stage",
+            stages=("stage",),
             writer=writer,
             **kwargs,
         )["x"]

@@ -35,7 +35,15 @@ def error_of(done: subprocess.CompletedProcess, code: int) -> str:
         (["--config=configs/demo.py", "--confg.seed=1"], ("confg",)),
         (["--config=configs/demo.py", "--config.protocols=('sloppy',)"], ("config.protocols", "clean, paper")),
         (["--config=configs/demo.py", "--config.gan.name=stylegan9"], ("config.gan.name", "dcgan")),
-        (["--config=configs/demo.py", "--config.model.weights=torchvision"], ("config.model.weights", "'none'")),
+        (["--config=configs/demo.py", "--config.model.weights=nowhere.pth"], ("config.model.width", "give 64")),
+        (
+            ["--config=configs/demo.py", "--config.model.width=64", "--config.model.weights=nowhere.pth"],
+            ("nowhere.pth is not there", ".safetensors"),
+        ),
+        (
+            ["--config=configs/demo.py", "--config.classifier.mode=head"],
+            ("config.classifier.mode", "config.model.weights"),
+        ),
         (["--config=configs/resnet18.py"], ("config.data.dir", "--config.data.dir=DIR")),
         (["--config=configs/demo.py", "--config.data.subset=(500,20)"], ("asks for 500 NORMAL", "hold 120")),
         (["--config=configs/demo.py", "--config.gan.batch_size=20"], ("config.gan.batch_size=20", "19 images")),
@@ -57,7 +65,7 @@ def test_bad_flags_and_fields(command, tmp_path, flags, words):
 def test_a_damaged_folder_lists_its_files(command, tmp_path, xray_folder):
     os.truncate(xray_folder / "train/NORMAL/IM-0001-0001.jpeg", 300)
     os.truncate(xray_folder / "train/NORMAL/IM-0002-0001.jpeg", 0)
-    flags = ["--config=configs/resnet18.py", f"--config.data.dir={xray_folder}", f"--config.data.cache={tmp_path}"]
+    flags = ["--config=configs/resnet18_cpu.py", f"--config.data.dir={xray_folder}", f"--config.data.cache={tmp_path}"]
     done = command(*flags, "--config.model.image_size=32", f"--workdir={tmp_path / 'run'}")
     assert "2 of 50 images" in error_of(done, 2)
     listed = [line for line in done.stderr.splitlines() if line.startswith("  ")]
@@ -145,7 +153,7 @@ def test_no_field_is_dead():
             tree = ast.parse(path.read_text())
             read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     dead = [field for field in leaves(default.get_config()) if field.split(".")[-1] not in read]
-    assert dead == ["model.weights"]  # read once the ports exist; until then only 'none' is valid
+    assert not dead
 
 
 def test_core_imports_neither_tensorflow_nor_torch():

@@ -12,24 +12,24 @@ import sys
 import jax, numpy as np, jax.numpy as jnp
 from ml_collections import FrozenConfigDict
 from configs import default
-from pneumojax import classify, loop, models, sharding
+from pneumojax import classify, finetune, loop, models, sharding
 
 config = default.get_config().classifier
-config.update({"batch_size": int(sys.argv[2]), "learning_rate": 0.01})
+config.update({"batch_size": int(sys.argv[2]), "learning_rate": 0.01, "predict_batch_size": 12})
 config = FrozenConfigDict(config)
 model = models.load("resnet18")(num_classes=2, width=4)
 table = np.random.default_rng(0).integers(0, 255, (24, 48, 48), np.uint8)
 variables = classify.init(jax.random.key(0), model, 48)
-state = classify.TrainState(
-    variables["params"], variables["batch_stats"], classify.optimizer(config).init(variables["params"])
-)
+recipe = classify.Recipe(model, config, finetune.choose(model, 48, variables, config, frozenset()))
+trained, frozen = finetune.split(variables, recipe.tuning)
+state = classify.start(recipe, trained)
 pool = loop.make_pool(np.arange(24, dtype=np.int32), 24)
 state, table = sharding.replicate(state), sharding.replicate(table)
 labels = sharding.replicate(np.arange(24, dtype=np.int32) % 2)
 for step in range(2):
-    state, metrics = classify.advance(state, np.array([step]), table, labels, pool, jax.random.key(1), model, config)
-variables = {"params": state.params, "batch_stats": state.batch_stats}
-logits = classify.predict(variables, table, np.arange(24), model, 12)
+    args = (np.array([step]), jnp.float32(2), table, labels, pool, jax.random.key(1))
+    state, metrics = classify.advance(state, frozen, *args, recipe)
+logits = classify.predict(classify.variables_of(state, frozen), table, np.arange(24), recipe)
 np.savez(sys.argv[1], devices=jax.device_count(), loss=metrics["loss"], logits=logits,
          mean=state.batch_stats["bn1"]["mean"])
 """
