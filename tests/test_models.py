@@ -7,8 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import torch
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from pneumojax import lookup, models, pretrained
 from pneumojax.errors import BadInput
@@ -31,7 +33,7 @@ STAGES = {  # layer here → torchvision's
     "googlenet": {"conv3": "conv3", "inception3b": "inception3b", "inception4e": "inception4e"},
     "resnet18": {f"layer{stage}_1": f"layer{stage}" for stage in range(1, 5)},
 }
-SIZES = {"alexnet": (224, 227, 64), "googlenet": (224, 299, 97)}
+SIZES = {"alexnet": (224, 227, 64, 299), "googlenet": (224, 299, 97, 64)}
 
 
 def numpy_state(tensors) -> dict[str, np.ndarray]:
@@ -62,10 +64,10 @@ def pictures(count: int, size: int) -> np.ndarray:
     return np.random.default_rng(size).normal(size=(count, size, size, 3))
 
 
-@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("which", range(4))
 def test_logits_are_torchvisions(pair, which):
     name, module, variables = pair
-    size = SIZES.get(name, (224, 97, 64))[which]
+    size = SIZES.get(name, (224, 97, 64, 227))[which]
     images = pictures(2, size).astype(np.float32)
     with torch.no_grad():
         expected = module.eval()(torch.tensor(images.transpose(0, 3, 1, 2)))
@@ -94,41 +96,81 @@ def test_stages_are_torchvisions(pair):
         close(ours.transpose(0, 3, 1, 2) if ours.ndim == 4 else ours, expected, 1e-5)
 
 
-def test_training_is_torchvisions(pair):
-    """Loss, gradients of every parameter and new batch statistics of one step without dropout, in float64."""
-    name, module, variables = pair
-    images, labels = pictures(4, 67), np.array([0, 1, 1, 0])
-    module = copy.deepcopy(module).double().train()
+def no_dropout(layers, inputs, kwargs, context):
+    if isinstance(context.module, nn.Dropout):
+        return inputs[0]
+    return layers(*inputs, **kwargs)
+
+
+def gradient_function(model, images, labels):
+    """(variables) → ((loss, new batch statistics), gradients), in training mode without dropout."""
+
+    def loss_of(params, batch_stats):
+        with nn.intercept_methods(no_dropout):
+            logits, changed = model.apply(
+                {"params": params, "batch_stats": batch_stats}, images, train=True, mutable=["batch_stats"]
+            )
+        logits = logits if isinstance(logits, tuple) else (logits,)
+        rows = jnp.arange(len(labels))
+        # torchvision's own training adds the auxiliary losses with this weight
+        losses = [
+            -jnp.mean(jax.nn.log_softmax(own)[rows, labels]) * (1.0 if index == 0 else 0.3)
+            for index, own in enumerate(logits)
+        ]
+        return sum(losses), changed.get("batch_stats", {})
+
+    grad = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
+    return lambda variables: grad(variables["params"], variables["batch_stats"])
+
+
+def without_dropout(module, dtype):
+    module = copy.deepcopy(module).to(dtype).train()
     for layer in module.modules():
         if isinstance(layer, torch.nn.Dropout):
             layer.p = 0.0
-    loss = torch.nn.functional.cross_entropy(module(torch.tensor(images.transpose(0, 3, 1, 2))), torch.tensor(labels))
-    loss.backward()
-    expected = numpy_state((n, p.grad) for n, p in module.named_parameters())
-    expected |= numpy_state(module.named_buffers())
-    expected = pretrained.convert(expected, name)
+    return module
 
-    def no_dropout(layers, inputs, kwargs, context):
-        if isinstance(context.module, nn.Dropout):
-            return inputs[0]
-        return layers(*inputs, **kwargs)
 
-    with jax.enable_x64(True):
-        variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
+def torch_loss(module, images, labels):
+    outputs = module(torch.tensor(images.transpose(0, 3, 1, 2)))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    # torchvision names its outputs logits, aux_logits2, aux_logits1
+    return sum(
+        torch.nn.functional.cross_entropy(own, torch.tensor(labels)) * (1.0 if index == 0 else 0.3)
+        for index, own in enumerate(outputs)
+    )
 
-        @jax.jit
-        def loss_of(params):
-            with nn.intercept_methods(no_dropout):
-                logits, changed = models.load(name)(num_classes=2).apply(
-                    {**variables, "params": params}, jnp.asarray(images), train=True, mutable=["batch_stats"]
-                )
-            return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(4), labels]), changed.get("batch_stats", {})
 
-        (ours, statistics), gradients = jax.value_and_grad(loss_of, has_aux=True)(variables["params"])
-        assert float(ours) == pytest.approx(loss.item(), rel=1e-10)
-        assert jax.tree.structure(gradients) == jax.tree.structure(expected["params"])
-        jax.tree.map(lambda a, b: close(a, b, 1e-8), gradients, expected["params"])
-        jax.tree.map(lambda a, b: close(a, b, 1e-8), statistics, expected["batch_stats"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_training_is_torchvisions(pair, dtype):
+    """Loss, gradients of every parameter and batch statistics of one step; in float64 ten steps of SGD as well."""
+    name, module, variables = pair
+    images, labels = pictures(4, 67).astype(dtype), np.array([0, 1, 1, 0])
+    tolerance = {"float64": 1e-8, "float32": 1e-4}[dtype]
+    module = without_dropout(module, getattr(torch, dtype))
+    trainer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9)
+    with jax.enable_x64(dtype == "float64"):
+        variables = jax.tree.map(lambda a: jnp.asarray(a, dtype), variables)
+        gradient_of = gradient_function(models.load(name)(num_classes=2), jnp.asarray(images), labels)
+        optimizer = optax.sgd(0.01, 0.9)
+        state = optimizer.init(variables["params"])
+        for step in range({"float64": 10, "float32": 1}[dtype]):
+            trainer.zero_grad()
+            loss = torch_loss(module, images, labels)
+            loss.backward()
+            (ours, statistics), gradients = gradient_of(variables)
+            if step == 0:
+                expected = numpy_state((n, p.grad) for n, p in module.named_parameters())
+                expected = pretrained.convert(expected | numpy_state(module.named_buffers()), name)
+                assert float(ours) == pytest.approx(loss.item(), rel=tolerance)
+                assert jax.tree.structure(gradients) == jax.tree.structure(expected["params"])
+                jax.tree.map(lambda a, b: close(a, b, tolerance), gradients, expected["params"])
+                jax.tree.map(lambda a, b: close(a, b, tolerance), statistics, expected["batch_stats"])
+            trainer.step()
+            updates, state = optimizer.update(gradients, state)
+            variables = {"params": optax.apply_updates(variables["params"], updates), "batch_stats": statistics}
+        after = pretrained.convert(numpy_state(module.state_dict().items()), name)
+        jax.tree.map(lambda a, b: close(a, b, max(tolerance, 1e-6)), variables, after)
 
 
 def test_weights_go_back_to_torch(pair):
@@ -173,13 +215,34 @@ def test_parameters_are_torchvisions(name):
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == PARAMETERS[name]
 
 
-def test_auxiliary_heads_of_googlenet_are_torchvisions(torchvision_models):
+def test_auxiliary_heads_and_inputs_of_googlenet_are_torchvisions(torchvision_models):
+    """All three outputs' losses, gradients and statistics in float64; the auxiliary heads' weights included."""
     torch.manual_seed(0)
-    module = torchvision_models.googlenet(num_classes=2, aux_logits=True, init_weights=False).train()
-    model = models.load("googlenet")(num_classes=2, auxiliary_heads=True)
-    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False))
-    count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    assert count == sum(p.numel() for p in module.parameters())
+    module = torchvision_models.googlenet(num_classes=2, aux_logits=True, transform_input=True, init_weights=False)
+    module = without_dropout(module, torch.float64)
+    model = models.load("googlenet")(num_classes=2, auxiliary_heads=True, transform_input=True)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False))
+    paths = {
+        path: (".".join(path[1:-1] + (pretrained.LEAVES[path[-1]],)), leaf.shape)
+        for path, leaf in flatten_dict(shapes).items()
+    }
+
+    def to_here(tensors):
+        return unflatten_dict({path: pretrained.to_here(tensors[key]) for path, (key, _) in paths.items()})
+
+    variables = to_here(numpy_state(module.state_dict().items()))
+    assert {leaf.shape for leaf in jax.tree.leaves(variables)} == {shape for _, shape in paths.values()}
+    images, labels = pictures(4, 67), np.array([0, 1, 1, 0])
+    loss = torch_loss(module, images, labels)
+    loss.backward()
+    gradients = numpy_state((n, p.grad) for n, p in module.named_parameters())
+    expected = to_here(gradients | numpy_state(module.named_buffers()))
+    with jax.enable_x64(True):
+        variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
+        (ours, statistics), found = gradient_function(model, jnp.asarray(images), labels)(variables)
+        assert float(ours) == pytest.approx(loss.item(), rel=1e-10)
+        jax.tree.map(lambda a, b: close(a, b, 1e-8), found, expected["params"])
+        jax.tree.map(lambda a, b: close(a, b, 1e-8), statistics, expected["batch_stats"])
 
 
 def test_unknown_classifier():
