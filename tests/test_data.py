@@ -122,7 +122,9 @@ def test_folders_that_cannot_be_used(config, xray_folder, change, message):
 
 def test_unknown_data_set(config):
     config.name = "imagenet"
-    with pytest.raises(BadInput, match=r"config.data.name='imagenet' is not known here; use one of folder, kermany, phantom"):
+    with pytest.raises(
+        BadInput, match=r"config.data.name='imagenet' is not known here; use one of folder, kermany, phantom"
+    ):
         data.load(config, 16)
 
 
