@@ -41,8 +41,7 @@ def table(name: str, num_classes: int = 1000) -> dict[str, tuple[tuple[str, ...]
     model = models.load(name)(num_classes=num_classes)
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 224, 224, 3))))
     entries = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
-        keys = tuple(entry.key for entry in path)
+    for keys, leaf in flatten_dict(variables).items():
         layers = [re.sub(r"_(\d+)$", r".\1", key) for key in keys[1:-1]]
         entries[".".join((*layers, LEAVES[keys[-1]]))] = (keys, leaf.shape)
     return entries
@@ -60,7 +59,7 @@ def convert(state_dict: Mapping[str, np.ndarray], name: str, allow_missing: Sequ
     Args:
       state_dict: numpy arrays under torchvision's names; the number of classes is that of its head.
       name: a network of `pneumojax.models`.
-      allow_missing: names of tensors, or of whole layers, that may be missing; then they are in the result as well.
+      allow_missing: names of tensors, or of whole layers, that may be missing; the result lacks them too.
 
     Returns: {"params": …, "batch_stats": …}, numpy arrays.
 
@@ -71,7 +70,7 @@ def convert(state_dict: Mapping[str, np.ndarray], name: str, allow_missing: Sequ
     head = given.get(head_bias(name))
     entries = table(name, 1000 if head is None else len(head))
     problems = [f"unknown: {key}" for key in given if key not in entries]
-    variables: dict = {"params": {}, "batch_stats": {}}
+    converted = {}
     for key, (path, shape) in entries.items():
         if key not in given:
             if key not in allow_missing and key.rpartition(".")[0] not in allow_missing:
@@ -81,22 +80,16 @@ def convert(state_dict: Mapping[str, np.ndarray], name: str, allow_missing: Sequ
         if array.shape != shape:
             problems.append(f"misshaped: {key} is {given[key].shape}, which gives {array.shape} where {shape} belongs")
             continue
-        node = variables
-        for part in path[:-1]:
-            node = node.setdefault(part, {})
-        node[path[-1]] = array
+        converted[path] = array
     if problems:
         raise BadInput(f"these are not the weights of torchvision's {name}: {len(problems)} tensors differ", problems)
-    return variables
+    return {"params": {}, "batch_stats": {}} | unflatten_dict(converted)
 
 
 def to_torch(variables: Mapping, name: str) -> dict[str, np.ndarray]:
     """The inverse of `convert`: contiguous numpy arrays under torchvision's names, for those tensors that are there."""
-    leaves = {
-        tuple(entry.key for entry in path): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(dict(variables))
-    }
-    return {key: to_there(leaves[path]) for key, (path, _) in table(name).items() if path in leaves}
+    leaves = flatten_dict(variables)
+    return {key: to_there(np.asarray(leaves[path])) for key, (path, _) in table(name).items() if path in leaves}
 
 
 def to_here(array: np.ndarray) -> np.ndarray:

@@ -66,10 +66,12 @@ def make_generated(study: Study, planned: Plan, stage: str) -> np.ndarray:
 
 def keep_frozen(study: Study) -> None:
     """Saves what is not trained, once, so that `predict` needs the workdir alone."""
-    frozen = finetune.split(start(study, study.config.trials[0]), study.recipe.tuning)[1]
-    if jax.tree.leaves(frozen):
-        with checkpoint.open_manager(study.workdir / "checkpoints" / "frozen") as manager:
-            if manager.latest_step() is None:
+    if study.config.classifier.mode == "full":
+        return
+    with checkpoint.open_manager(study.workdir / "checkpoints" / "frozen") as manager:
+        if manager.latest_step() is None:
+            frozen = finetune.split(start(study, study.config.trials[0]), study.recipe.tuning)[1]
+            if jax.tree.leaves(frozen):  # nothing is where `last_k` counts all stages
                 checkpoint.save(manager, 0, frozen)
 
 
@@ -120,11 +122,11 @@ def run_heads(study: Study, plans: Plans, generated: dict[tuple[int, str], np.nd
 
     size = study.config.model.image_size
     parts = {trial: finetune.split(start(study, trial), study.recipe.tuning) for trial in study.config.trials}
-    frozen = parts[study.config.trials[0]][1]
+    trained, frozen = parts[study.config.trials[0]]
     with timed(study.timings, "features"):
         table = heads.feature_table(
             study.recipe,
-            start(study, study.config.trials[0]),
+            finetune.merge(trained, frozen),
             [(len(study.real), lambda: study.real)]
             + [(len(one), lambda one=one: pixels.resize(sharding.replicate(one), size)) for one in generated.values()],
             finetune.stages(study.recipe.model, size)[study.recipe.tuning.begin].inputs.shape[1:],
