@@ -11,7 +11,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict
 from ml_collections import FrozenConfigDict
 
 from pneumojax import checkpoint, classify, cli, finetune, models, plan, sharding
@@ -43,10 +42,8 @@ def load(workdir: Path, stage: str) -> tuple[Recipe, dict, int]:
         raise BadInput(f"{workdir} has no classifier {stage}; give one of {', '.join(stages)}")
     model = models.build(config.model, len(CLASSES))
     shapes = plan.shapes(config, model)
-    new = {
-        path for path in flatten_dict(shapes["params"]) if ".".join(path[:-1]) in results["classifier"]["new_layers"]
-    }
-    tuning = finetune.choose(model, config.model.image_size, shapes, config.classifier, frozenset(new))
+    new = frozenset(tuple(name.split(".")) for name in results["classifier"]["new_parameters"])
+    tuning = finetune.choose(model, config.model.image_size, shapes, config.classifier, new)
     recipe = Recipe(model, config.classifier, tuning, config.model.dtype)
     trained, frozen = finetune.split(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), tuning)
     state = restore(directory, classify.start(recipe, trained))

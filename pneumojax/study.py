@@ -127,7 +127,7 @@ def classifier_results(study: Study, shapes: dict, new: frozenset) -> dict:
     return {
         "weights": config.model.weights if config.model.weights in ("none", "torchvision") else "file",
         "weights_digest": study.weights.digest if study.weights else None,
-        "new_layers": sorted({".".join(path[:-1]) for path in new}),
+        "new_parameters": sorted(map(".".join, new)),
         "mode": config.classifier.mode,
         "parameters": count(sizes),
         "trained_parameters": count(path for path, _ in study.recipe.tuning.rates),

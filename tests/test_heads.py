@@ -13,6 +13,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 from ml_collections import FrozenConfigDict
 from PIL import Image
+from runs import bits, start, wait_for
 
 from configs import default
 from pneumojax import classify, finetune, heads, loop, models, pretrained
@@ -20,7 +21,7 @@ from pneumojax.errors import BadInput
 from pneumojax.metrics import Writer
 
 ROOT = Path(__file__).parents[1]
-MISSING = ("features.12.expand1x1", "classifier.1")
+MISSING = ("features.12.expand1x1", "features.12.expand3x3.bias", "classifier.1")
 SIZE = 64
 
 
@@ -166,7 +167,7 @@ def test_bfloat16_computes_in_it_and_keeps_the_rest_in_float32(name):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, tiny_flags):
-    """Flags of a shrunk study in head mode, from a trunk without two layers; and the folder of its data and `whole`."""
+    """Flags of a shrunk study in head mode, from a trunk that lacks `MISSING`; the folder of its data and `whole`."""
     root = tmp_path_factory.mktemp("heads")
     rng = np.random.default_rng(0)
     variables = jax.tree.map(np.asarray, classify.init(jax.random.key(3), models.load("squeezenet")(), SIZE))
@@ -199,8 +200,11 @@ def test_a_study_in_head_mode_says_what_was_trained(study):
     classifier = json.loads((root / "whole/results.json").read_text())["classifier"]
     assert classifier["mode"] == "head"
     assert classifier["cached_features"]
-    assert classifier["new_layers"] == ["classifier_1", "features_12.expand1x1"]
-    assert classifier["trained_parameters"] == 64 * 256 + 256 + 512 * 2 + 2
+    assert classifier["new_parameters"] == [
+        *("classifier_1.bias", "classifier_1.kernel", "features_12.expand1x1.bias", "features_12.expand1x1.kernel"),
+        "features_12.expand3x3.bias",
+    ]
+    assert classifier["trained_parameters"] == 64 * 256 + 256 + 256 + 512 * 2 + 2
     page = (root / "whole/report.html").read_text()
     assert "features_12.expand1x1" in page
 
@@ -256,6 +260,25 @@ def test_predict_names_what_it_cannot_use(study, tmp_path):
         assert done.returncode == 2
         [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
         assert words in line
+
+
+def test_killed_among_the_heads_it_ends_in_the_same_bits(study, tmp_path):
+    """SIGKILL while heads train, in a checkpoint that is being written, and when some heads are whole."""
+    flags, root = study
+    workdir = tmp_path / "killed"
+    stages = workdir / "checkpoints"
+    for condition in (
+        lambda: (stages / "heads-6/4").exists(),
+        lambda: list(stages.glob("heads-*/*tmp*")),
+        lambda: (stages / "trial0/paper/without_gan").exists(),
+    ):
+        process = start(flags, workdir)
+        wait_for(condition, process)
+        process.kill()
+        process.wait()
+        assert not (workdir / "results.json").exists()
+    assert start(flags, workdir).wait(300) == 0
+    assert bits(workdir) == bits(root / "whole")
 
 
 def test_features_that_need_more_memory_than_allowed(study, tmp_path):

@@ -3,20 +3,16 @@
 import base64
 import copy
 import csv
-import hashlib
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from runs import bits, load, start, wait_for
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from pneumojax import evaluate
@@ -26,21 +22,6 @@ SCORES = [
     *("accuracy", "precision_macro", "recall_macro", "f1_macro", "f1_paper", "precision_normal"),
     *("precision_pneumonia", "recall_normal", "recall_pneumonia", "auc"),
 ]
-COMPARED = ("results.json", "splits.json", "predictions.csv", "metrics.jsonl", "config.json")
-
-
-def load(workdir: Path) -> dict:
-    return json.loads((workdir / "results.json").read_text())
-
-
-def bits(workdir: Path) -> dict[str, str]:
-    """Digests of all that must not differ between two runs."""
-    results = load(workdir)
-    del results["timings_s"], results["environment"]
-    digests = {"results.json": json.dumps(results)}
-    digests |= {name: (workdir / name).read_text() for name in COMPARED[1:]}
-    digests |= {path.name: path.read_bytes() for path in (workdir / "samples").iterdir()}
-    return {k: hashlib.sha256(v if isinstance(v, bytes) else v.encode()).hexdigest() for k, v in digests.items()}
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +36,6 @@ def whole(tmp_path_factory, flags):
     done = start(flags, workdir)
     assert done.wait(300) == 0
     return workdir
-
-
-def start(flags: list[str], workdir: Path) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "pneumojax.main", *flags, f"--workdir={workdir}"]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -197,14 +172,6 @@ def test_a_run_that_is_whole_is_left_alone(whole, flags):
     again = start(flags, whole)
     assert again.wait(100) == 0
     assert (whole / "results.json").stat().st_mtime_ns == before
-
-
-def wait_for(condition, process, seconds=200):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_killed_in_four_places_it_ends_in_the_same_bits(whole, flags, tmp_path):
