@@ -190,7 +190,7 @@ def test_training_is_torchvisions(pair):
 def test_training_in_float32_is_torchvisions(pair):
     """Loss, batch statistics and gradients of every parameter of one step.
 
-    Where an activation is within rounding of a ReLU's kink, or two of a pool's pixels are nearly equal, float32 may take
+    Where an activation is within rounding of a ReLU's kink, or two pixels of a pool are nearly equal, float32 may take
     the other side and gradients change by percents: torchvision's own are then up to 0.3 from its float64's, ours too,
     on other pictures. So gradients must agree on one of several draws; wrong ones would agree on none.
     """
