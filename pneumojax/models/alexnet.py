@@ -4,7 +4,7 @@ from functools import partial
 
 import flax.linen as nn
 
-from pneumojax.models.layers import adaptive_average_pool, channels_first, convolution, linear_init, max_pool, pad
+from pneumojax.models.layers import adaptive_average_pool, channels_first, convolution, linear_init, max_pool
 
 
 class Model(nn.Module):
@@ -23,19 +23,19 @@ class Model(nn.Module):
         w = self.width
 
         def features_0(x):
-            return max_pool(nn.relu(convolution(w, (11, 11), (4, 4), name="features_0")(pad(x, 2))), 3, 2)
+            return max_pool(nn.relu(convolution(w, (11, 11), (4, 4), padding=2, name="features_0")(x)), 3, 2)
 
         def features_3(x):
-            return max_pool(nn.relu(convolution(3 * w, (5, 5), name="features_3")(pad(x, 2))), 3, 2)
+            return max_pool(nn.relu(convolution(3 * w, (5, 5), padding=2, name="features_3")(x)), 3, 2)
 
         def features_6(x):
-            return nn.relu(convolution(6 * w, (3, 3), name="features_6")(pad(x, 1)))
+            return nn.relu(convolution(6 * w, (3, 3), padding=1, name="features_6")(x))
 
         def features_8(x):
-            return nn.relu(convolution(4 * w, (3, 3), name="features_8")(pad(x, 1)))
+            return nn.relu(convolution(4 * w, (3, 3), padding=1, name="features_8")(x))
 
         def features_10(x):
-            x = max_pool(nn.relu(convolution(4 * w, (3, 3), name="features_10")(pad(x, 1))), 3, 2)
+            x = max_pool(nn.relu(convolution(4 * w, (3, 3), padding=1, name="features_10")(x)), 3, 2)
             return channels_first(adaptive_average_pool(x, 6))
 
         def hidden(x, name):

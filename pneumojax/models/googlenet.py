@@ -15,7 +15,6 @@ from pneumojax.models.layers import (
     convolution,
     linear_init,
     max_pool,
-    pad,
 )
 
 BLOCKS = {  # branch 1; reduction and width of branch 2 and of branch 3; branch 4
@@ -43,9 +42,8 @@ class ConvBlock(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         window, stride = (self.window, self.window), (self.stride, self.stride)
-        if self.window > 1:
-            x = pad(x, self.window // 2)
-        x = convolution(self.features, window, stride, use_bias=False, name="conv")(x)
+        padding = self.window // 2
+        x = convolution(self.features, window, stride, padding=padding, use_bias=False, name="conv")(x)
         return nn.relu(BatchNorm(epsilon=1e-3, name="bn")(x, train))
 
 

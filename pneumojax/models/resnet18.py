@@ -5,7 +5,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
-from pneumojax.models.layers import BatchNorm, convolution, linear_init, max_pool, pad
+from pneumojax.models.layers import BatchNorm, convolution, linear_init, max_pool
 
 
 class BasicBlock(nn.Module):
@@ -17,9 +17,9 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         f, stride = self.features, (self.stride, self.stride)
-        y = convolution(f, (3, 3), stride, use_bias=False, name="conv1")(pad(x, 1))
+        y = convolution(f, (3, 3), stride, use_bias=False, padding=1, name="conv1")(x)
         y = nn.relu(BatchNorm(name="bn1")(y, train))
-        y = convolution(f, (3, 3), use_bias=False, name="conv2")(pad(y, 1))
+        y = convolution(f, (3, 3), use_bias=False, padding=1, name="conv2")(y)
         y = BatchNorm(name="bn2")(y, train)
         if x.shape != y.shape:
             x = convolution(f, (1, 1), stride, use_bias=False, name="downsample_0")(x)
@@ -38,7 +38,7 @@ class Model(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool = False, begin: int = 0, end: int | None = None):
         def stem(x):
-            x = convolution(self.width, (7, 7), (2, 2), use_bias=False, name="conv1")(pad(x, 3))
+            x = convolution(self.width, (7, 7), (2, 2), use_bias=False, padding=3, name="conv1")(x)
             return max_pool(nn.relu(BatchNorm(name="bn1")(x, train)), 3, 2, padding=1)
 
         def layer(x, number):

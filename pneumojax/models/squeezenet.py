@@ -5,7 +5,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
-from pneumojax.models.layers import convolution, max_pool, pad
+from pneumojax.models.layers import convolution, max_pool
 
 LAYERS = {  # torchvision's name → whether a pool comes before it; squeeze, expand
     "features_3": (True, 16, 64),
@@ -29,7 +29,7 @@ class Fire(nn.Module):
     def __call__(self, x):
         x = nn.relu(convolution(self.squeeze, (1, 1), name="squeeze")(x))
         narrow = nn.relu(convolution(self.expand, (1, 1), name="expand1x1")(x))
-        wide = nn.relu(convolution(self.expand, (3, 3), name="expand3x3")(pad(x, 1)))
+        wide = nn.relu(convolution(self.expand, (3, 3), padding=1, name="expand3x3")(x))
         return jnp.concatenate((narrow, wide), -1)
 
 
