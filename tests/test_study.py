@@ -15,6 +15,7 @@ from PIL import Image
 from runs import bits, load, start, wait_for
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
+from experiments import compare
 from pneumojax import evaluate
 
 ROOT = Path(__file__).parents[1]
@@ -165,6 +166,22 @@ def test_the_report_is_one_page_with_all_in_it(whole):
     pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
     assert len(pictures) == 4 + 2 + 12  # matrices, curves, grids
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
+
+
+def test_finished_runs_side_by_side(whole, tmp_path, capsys):
+    compare.main([str(whole), str(whole)])
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    rows = [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
+    assert len(rows) == 2 * 12
+    assert {row["network"] for row in rows} == {"resnet18, from scratch"}
+    by_key = {(row["protocol"], row["arm"], row["scored on"]): row for row in rows}
+    printed = {key: row["the paper prints (accuracy)"] for key, row in by_key.items()}
+    assert {key: value for key, value in printed.items() if value} == {("paper", "with_gan", "test"): "99.0"}
+    mean = load(whole)["protocols"]["clean"]["with_gan"]["unseen"]["mean"]
+    assert by_key["clean", "with_gan", "unseen"]["auc"].startswith(f"{100 * mean['auc']:.1f} ± ")
+    with pytest.raises(SystemExit, match="2"):
+        compare.main([str(tmp_path)])
+    assert "error: " in capsys.readouterr().err
 
 
 def test_a_run_that_is_whole_is_left_alone(whole, flags):
