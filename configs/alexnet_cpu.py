@@ -4,8 +4,7 @@ from configs import resnet18_cpu
 
 
 def get_config():
-    """Has no batch norm, so that it takes a larger rate."""
+    """At a rate of 0.03 a loss was not finite on the real images; the study at this one has not been run."""
     c = resnet18_cpu.get_config()
     c.model.name = "alexnet"
-    c.classifier.learning_rate = 0.03
     return c
