@@ -15,6 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from pneumojax import lookup, models, pretrained
 from pneumojax.errors import BadInput
+from pneumojax.models.layers import Dropout
 
 NAMES = lookup.names("pneumojax.models", "Model")
 
@@ -108,10 +109,25 @@ def test_stages_are_torchvisions(pair):
         assert distance(ours.transpose(0, 3, 1, 2) if ours.ndim == 4 else ours, expected) <= 1e-5
 
 
-def no_dropout(layers, inputs, kwargs, context):
-    if isinstance(context.module, nn.Dropout):
+def no_dropout(layer, inputs, kwargs, context):
+    if isinstance(context.module, Dropout):
         return inputs[0]
-    return layers(*inputs, **kwargs)
+    return layer(*inputs, **kwargs)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.7])
+def test_dropout_drops_its_share_independently(rate):
+    x = jnp.full((37, 11, 401), 3.0)  # 32 does not divide it
+    first, second = (
+        np.asarray(Dropout(rate).apply({}, x, True, rngs={"dropout": jax.random.key(seed)})) for seed in (0, 1)
+    )
+    assert set(np.unique(first)) == {0, np.float32(3) / np.float32(1 - rate)}
+    kept = [(one > 0).reshape(-1) - (1 - rate) for one in (first, second)]
+    deviation = np.sqrt(rate * (1 - rate) / x.size)
+    assert all(abs(one.mean()) < 4 * deviation for one in kept)
+    for other in (kept[1], *(np.roll(kept[0], lag) for lag in (1, 16, 31, 32))):
+        assert abs(np.mean(kept[0] * other)) < 4 * rate * (1 - rate) / np.sqrt(x.size)
+    np.testing.assert_array_equal(Dropout(rate).apply({}, x, False), x)
 
 
 def gradient_function(model, labels):

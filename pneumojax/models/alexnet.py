@@ -4,7 +4,7 @@ from functools import partial
 
 import flax.linen as nn
 
-from pneumojax.models.layers import adaptive_average_pool, channels_first, convolution, linear_init, max_pool
+from pneumojax.models.layers import Dropout, adaptive_average_pool, channels_first, convolution, linear_init, max_pool
 
 
 class Model(nn.Module):
@@ -39,7 +39,7 @@ class Model(nn.Module):
             return channels_first(adaptive_average_pool(x, 6))
 
         def hidden(x, name):
-            x = nn.Dropout(0.5, deterministic=not train)(x)
+            x = Dropout(0.5)(x, train)
             return nn.relu(nn.Dense(64 * w, kernel_init=linear_init, name=name)(x))
 
         def head(x):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from pneumojax.models.layers import (
     BatchNorm,
+    Dropout,
     adaptive_average_pool,
     channels_first,
     convolution,
@@ -73,7 +74,7 @@ class AuxiliaryHead(nn.Module):
     def __call__(self, x, train: bool):
         x = channels_first(ConvBlock(128, 1, name="conv")(adaptive_average_pool(x, 4), train))
         x = nn.relu(nn.Dense(1024, kernel_init=linear_init, name="fc1")(x))
-        x = nn.Dropout(0.7, deterministic=not train)(x)
+        x = Dropout(0.7)(x, train)
         return nn.Dense(self.num_classes, kernel_init=linear_init, name="fc2")(x)
 
 
@@ -118,7 +119,7 @@ class Model(nn.Module):
             return x
 
         def head(x):
-            x = nn.Dropout(0.2, deterministic=not train)(jnp.mean(x, (1, 2)))
+            x = Dropout(0.2)(jnp.mean(x, (1, 2)), train)
             return nn.Dense(self.num_classes, kernel_init=linear_init, name="fc")(x)
 
         for stage in (stem, *(partial(block, name=name) for name in BLOCKS), head)[begin:end]:

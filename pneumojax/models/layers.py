@@ -103,6 +103,26 @@ def channels_first(x):
     return x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
 
 
+class Dropout(nn.Module):
+    """PyTorch's dropout. At a rate of 0.5 an element takes one random bit; flax's takes 32, which on a CPU was half the
+    time of a step of SqueezeNet's head."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        if not train:
+            return x
+        key = self.make_rng("dropout")
+        if self.rate == 0.5:
+            words = jax.random.bits(key, (-(-x.size // 32), 1), jnp.uint32)
+            bits = (words >> jnp.arange(32, dtype=jnp.uint32)) & 1
+            kept = bits.reshape(-1)[: x.size].reshape(x.shape) == 1
+        else:
+            kept = jax.random.bernoulli(key, 1 - self.rate, x.shape)
+        return jnp.where(kept, x / (1 - self.rate), jnp.zeros((), x.dtype))
+
+
 class BatchNorm(nn.Module):
     """Batch norm over all axes but the last.
 

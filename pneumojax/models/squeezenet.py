@@ -5,7 +5,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
-from pneumojax.models.layers import convolution, max_pool
+from pneumojax.models.layers import Dropout, convolution, max_pool
 
 LAYERS = {  # torchvision's name → whether a pool comes before it; squeeze, expand
     "features_3": (True, 16, 64),
@@ -59,7 +59,7 @@ class Model(nn.Module):
             return Fire(scaled(squeeze), scaled(expand), name=name)(x)
 
         def head(x):
-            x = nn.Dropout(0.5, deterministic=not train)(x)
+            x = Dropout(0.5)(x, train)
             classes = convolution(
                 self.num_classes, (1, 1), kernel_init=nn.initializers.normal(0.01), name="classifier_1"
             )
