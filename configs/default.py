@@ -5,13 +5,17 @@ What the paper leaves open is taken from the MathWorks examples that it matches 
 
 from ml_collections import ConfigDict
 
+from pneumojax.data import PATIENT_PATTERN
+
 
 def get_config() -> ConfigDict:
     """The paper's study with ResNet-18."""
     c = ConfigDict()
     c.seed = 0  # everything random is folded from it
     c.trials = (0, 1, 2)  # trial numbers; each draws a subset of its own
-    c.protocols = ("clean", "paper")  # clean: by patient, honest; paper: as published
+    # clean: by patient, honest; paper: as published; official: the published folders train and test, a trial is a
+    # seed; patient_kfold: all images, a trial is a fold
+    c.protocols = ("clean", "paper")
     c.enlarge = 10.0  # real plus generated images, as a multiple of the real ones
 
     c.data = d = ConfigDict()
@@ -19,11 +23,17 @@ def get_config() -> ConfigDict:
     d.dir = ""  # folder, kermany: holds NORMAL and PNEUMONIA, at its top or below train, val and test
     d.on_bad = "error"  # unreadable images: error, or skip (counted in results.json)
     d.cache = "~/.cache/pneumojax"  # folder: decoded images, keyed by content
-    # folder: the groups of this pattern, found at the start of a file's name, joined are its patient
-    d.patient_pattern = r"(person\d+)|((?:NORMAL2-)?IM-\d+)|(?:NORMAL|BACTERIA|VIRUS)(-\d+)"
+    d.fit = "stretch"  # to a square: stretch (the paper's set is), or pad with black, which keeps the aspect
+    # its groups, found at the start of a file's name, joined are the patient; else a DICOM header tells, else nothing
+    d.patient_pattern = PATIENT_PATTERN
+    d.residence = "device"  # of images: device (fastest), or stream from disk what is larger than memory
+    d.memory = 32.0  # device: gigabytes that images may take
     d.phantom_images = (750, 1250)  # phantom: pictures of each class
     d.subset = (234, 390)  # images a trial, NORMAL and PNEUMONIA (paper: 624, a tenth)
     d.test_fraction = 0.2  # of the subset (paper, section 5)
+    d.folds = 5  # patient_kfold
+    d.fraction = 1.0  # of the training patients, for learning curves; not in paper
+    d.external = ()  # more test sets for every classifier: ({"name": "hospital", "dir": "DIR"}, …), as folder
 
     c.gan = g = ConfigDict()
     g.name = "dcgan"  # module of pneumojax/gan

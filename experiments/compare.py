@@ -27,7 +27,7 @@ def rows_of(results: dict) -> list[str]:
         for protocol, arms in results["protocols"].items()
         for arm, scores in arms.items()
         for part in report.PARTS
-        if part == "test" or part in scores
+        if report.has_images(scores, part)
     ]
 
 

@@ -1,5 +1,6 @@
 """Fine-tunes a classifier on indices into a table of images or of their features, and predicts."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from clu import metrics
 from ml_collections import FrozenConfigDict
 
 from pneumojax import finetune, loop, sharding
-from pneumojax.data import CLASSES, pixels
+from pneumojax.data import CLASSES, pixels, stream
 from pneumojax.finetune import Tuning
 from pneumojax.metrics import Writer
 
@@ -156,23 +157,34 @@ def train_step(state: TrainState, frozen: dict, examples, labels, key, rate, rec
     return TrainState(params, batch_stats, opt_state), metrics_
 
 
-def numbered_step(state, frozen, step, steps, table, labels, pool: loop.Pool, key, recipe: Recipe):
-    """The training step of number `step` out of `steps`, on its own batch of `pool`."""
-    order_key, step_key = jax.random.split(key)
-    rows = loop.batch_of(pool, order_key, step, recipe.config.batch_size)
+def rows_of_step(pool: loop.Pool, key, step, recipe: Recipe):
+    """Inside jit: the images of the training step of number `step`, int32 [B]."""
+    return loop.batch_of(pool, jax.random.split(key)[0], step, recipe.config.batch_size)
+
+
+@partial(jax.jit, static_argnames="recipe")
+def rows_of_steps(pool: loop.Pool, key, numbers, recipe: Recipe):
+    """The images of the training steps of the numbers `numbers` [k], int32 [k, B]."""
+    return jax.lax.map(lambda step: rows_of_step(pool, key, step, recipe), numbers)
+
+
+def numbered_step(state, frozen, step, steps, table, labels, rows, key, recipe: Recipe):
+    """The training step of number `step` out of `steps`, on the images at `rows` [B]."""
     examples, batch_labels = sharding.split_batch((table[rows], labels[rows]))
     rate = recipe.config.learning_rate * finetune.schedule(step, steps, recipe.config)
-    return train_step(state, frozen, examples, batch_labels, jax.random.fold_in(step_key, step), rate, recipe)
+    step_key = jax.random.fold_in(jax.random.split(key)[1], step)
+    return train_step(state, frozen, examples, batch_labels, step_key, rate, recipe)
 
 
 @partial(jax.jit, static_argnames="recipe", donate_argnames="state")
-def advance(state, frozen, numbers, steps, table, labels, pool: loop.Pool, key, recipe: Recipe):
-    """Training steps of the numbers `numbers` [k] out of `steps`, on a table on the device."""
+def advance(state, frozen, numbers, steps, table, labels, rows, key, recipe: Recipe):
+    """Training steps of the numbers `numbers` [k] out of `steps`, on the images at `rows` [k, B] of a table."""
 
-    def one(state, step):
-        return numbered_step(state, frozen, step, steps, table, labels, pool, key, recipe)
+    def one(state, numbered):
+        step, rows = numbered
+        return numbered_step(state, frozen, step, steps, table, labels, rows, key, recipe)
 
-    return loop.scan(one, state, numbers)
+    return loop.scan(one, state, (numbers, rows))
 
 
 @partial(jax.jit, static_argnames="recipe")
@@ -188,9 +200,31 @@ def predict(variables, table, indices: np.ndarray, recipe: Recipe) -> np.ndarray
     """Logits float32 [n, K] of the rows `indices` [n], each counted once however n divides into batches."""
     size = recipe.config.predict_batch_size
     whole = -(-len(indices) // size) * size
-    batches = np.resize(indices, whole).reshape(-1, size)  # the last batch is filled up, then cut
-    logits = jax.device_get([logits_of(variables, table, batch, recipe) for batch in batches])
+    rows = np.resize(indices, whole).reshape(-1, size)  # the last batch is filled up, then cut
+    batches = stream.batches(table, len(rows), rows.__getitem__)
+    logits = jax.device_get([logits_of(variables, *batch, recipe) for batch in batches])
     return np.concatenate([np.zeros((0, len(CLASSES)), np.float32), *logits])[: len(indices)]
+
+
+def examples_of(recipe: Recipe, table, labels, pool: loop.Pool, key, steps: range) -> Callable:
+    """A function that gives (images, labels, rows [k, B]) for the numbers of training steps [k], called in order.
+
+    From a table on the device it chooses rows; from a stream the images come ahead of time.
+    """
+    if not isinstance(table, stream.Streamed):
+        return lambda numbers: (table, labels, rows_of_steps(pool, key, numbers, recipe))
+
+    def rows_of(number):
+        return rows_of_steps(pool, key, np.array([steps[number]], np.int32), recipe)[0]
+
+    batches = stream.batches(table, len(steps), lambda number: np.asarray(rows_of(number)))
+
+    def take(numbers):
+        images = np.concatenate([next(batches)[0] for _ in numbers])
+        rows = np.asarray(rows_of_steps(pool, key, numbers, recipe))
+        return images, labels[rows.ravel()], np.arange(rows.size, dtype=np.int32).reshape(rows.shape)
+
+    return take
 
 
 def fit(
@@ -212,7 +246,7 @@ def fit(
       recipe: model, `config.classifier` and what is trained.
       trained: {"params", "batch_stats"} that training changes, to start from.
       frozen: the others.
-      table: uint8 [N, S, S] on the device.
+      table: uint8 [N, S, S] on the device, or `stream.Streamed`.
       labels: int32 [N] on the device.
       pool: the training images.
       steps: optimiser steps.
@@ -223,8 +257,16 @@ def fit(
 
     Returns: the state after the last step, which is the one to score.
     """
+    feed = None
+
+    def advance_fed(state, numbers):
+        nonlocal feed
+        if feed is None:  # from here on, wherever a checkpoint has it begin
+            feed = examples_of(recipe, table, labels, pool, key, range(numbers[0], steps))
+        return advance(state, frozen, numbers, jnp.float32(steps), *feed(numbers), key, recipe)
+
     return loop.train(
-        lambda state, numbers: advance(state, frozen, numbers, jnp.float32(steps), table, labels, pool, key, recipe),
+        advance_fed,
         sharding.replicate(jax.tree.map(jnp.copy, start(recipe, trained))),  # `advance` takes its state's memory
         steps,
         per_dispatch=recipe.config.log_every,

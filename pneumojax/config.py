@@ -1,9 +1,11 @@
 """Checks a config where it enters, and tells what differs between two."""
 
 import json
+import re
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
+from pneumojax.data.decode import FITS
 from pneumojax.errors import BadInput
 from pneumojax.finetune import MODES, SCHEDULES
 from pneumojax.protocols import PROTOCOLS
@@ -12,7 +14,7 @@ POSITIVE = (
     *("gan.image_size", "gan.latent_dim", "gan.filters", "gan.batch_size", "gan.epochs", "gan.log_every"),
     *("gan.sample_every", "gan.save_every", "gan.generator_learning_rate", "gan.discriminator_learning_rate"),
     *("model.image_size", "model.width", "classifier.batch_size", "classifier.epochs", "classifier.learning_rate"),
-    *("classifier.last_k", "classifier.new_layer_rate", "classifier.feature_memory"),
+    *("data.memory", "classifier.last_k", "classifier.new_layer_rate", "classifier.feature_memory"),
     *("classifier.predict_batch_size", "classifier.log_every", "classifier.save_every", "evaluate.resamples"),
 )
 NOT_NEGATIVE = (
@@ -21,6 +23,8 @@ NOT_NEGATIVE = (
 )
 CHOICES = {
     "data.on_bad": ("error", "skip"),
+    "data.fit": FITS,
+    "data.residence": ("device", "stream"),
     "model.dtype": ("float32", "bfloat16"),
     "classifier.mode": MODES,
     "classifier.schedule": SCHEDULES,
@@ -52,6 +56,22 @@ def validate(config: ConfigDict) -> None:
     )
     require(c.enlarge >= 1, "enlarge", c.enlarge, "give 1 (no generated images) or more")
     require(0 < c.data.test_fraction < 1, "data.test_fraction", c.data.test_fraction, "give a fraction within 0…1")
+    require(0 < c.data.fraction <= 1, "data.fraction", c.data.fraction, "give a fraction above 0, up to 1 for all")
+    require(
+        c.data.fraction == 1 or "paper" not in c.protocols,
+        "data.fraction",
+        c.data.fraction,
+        "the protocol paper knows no patients to take a part of; give 1, or config.protocols without it",
+    )
+    require(c.data.folds >= 2, "data.folds", c.data.folds, "give 2 or more")
+    names = [one.get("name") for one in c.data.external]
+    require(
+        all(set(one) == {"name", "dir"} and re.fullmatch(r"[\w.-]+", one["name"]) for one in c.data.external)
+        and len(set(names)) == len(names),
+        "data.external",
+        names,
+        "give ({'name': NAME, 'dir': DIR}, …), names different, of letters, digits and - . _",
+    )
     for field, choices in CHOICES.items():
         value = _get(c, field)
         require(value in choices, field, value, f"give one of {', '.join(choices)}")
@@ -86,6 +106,13 @@ def _get(config: ConfigDict, field: str):
     for key in field.split("."):
         config = config[key]
     return config
+
+
+def frozen(config: ConfigDict | dict) -> FrozenConfigDict:
+    """A config that jit can hash. It may hold no dicts in tuples: external test sets become (name, dir)."""
+    config = ConfigDict(config)
+    config.data.external = tuple((one["name"], one["dir"]) for one in config.data.external)
+    return FrozenConfigDict(config)
 
 
 def differences(old: dict, new: dict, prefix: str = "config") -> list[str]:

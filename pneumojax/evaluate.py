@@ -1,10 +1,15 @@
 """From logits to numbers: confusion matrices, scores, intervals by patient bootstrap, and sign-flip tests."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 
+from pneumojax.data import files
+from pneumojax.protocols import REAL_TEST
+
 LEVEL = 0.95  # of all intervals
+DECLARED = ("clean", "unseen", "with_gan")  # the contrast that was chosen before any result: protocol, part, arm
 
 
 class Prediction(NamedTuple):
@@ -13,7 +18,7 @@ class Prediction(NamedTuple):
     protocol: str
     arm: str
     trial: int
-    part: str  # test, unseen, test_real, test_generated
+    part: str  # test, unseen, test_real, test_generated, external/<set>; test/virus and the like are parts of them
     names: list[str]
     patients: list[str]  # a generated image is a patient of its own
     labels: np.ndarray  # int32 [n]
@@ -151,6 +156,47 @@ def score_arm(predictions: list[Prediction], resamples: int, seed) -> dict:
     return {"trials": trials, **summaries.pop("test"), **summaries}
 
 
+def broken_down(predictions: list[Prediction]) -> list[Prediction]:
+    """Adds parts of the parts of real images: by published folder, `unseen/train`, and by subtype, `unseen/virus`.
+
+    A subtype's images are all PNEUMONIA: its accuracy is its recall. What some trial has no image of is left out.
+    """
+    result = list(predictions)
+    trials = {p.trial for p in predictions}
+    for protocol, arm, part in dict.fromkeys((p.protocol, p.arm, p.part) for p in predictions):
+        if part not in ("test", "unseen"):
+            continue
+        own = [p for p in predictions if (p.protocol, p.arm, p.part) == (protocol, arm, part)]
+        for told_by, kinds in ((published_folder, files.PARTS[1:]), (files.subtype, ("bacteria", "virus"))):
+            told = [[told_by(name) for name in p.names] for p in own]
+            found = [kind for kind in kinds if sum(kind in names for names in told) == len(trials)]
+            if len(found) > 1:
+                result += [
+                    restricted(p, f"{part}/{kind}", np.array([k == kind for k in names]))
+                    for kind in found
+                    for p, names in zip(own, told, strict=True)
+                ]
+    return result
+
+
+def published_folder(name: str) -> str:
+    """`train`, `val` or `test`, where a file lies in one; '' for generated images and for other folders."""
+    top = name.split("/")[0]
+    return top if top in files.PARTS else ""
+
+
+def restricted(prediction: Prediction, part: str, chosen: np.ndarray) -> Prediction:
+    """A part of a part: the images of `chosen`, bool [n]."""
+    rows = np.flatnonzero(chosen)
+    return prediction._replace(
+        part=part,
+        names=[prediction.names[row] for row in rows],
+        patients=[prediction.patients[row] for row in rows],
+        labels=prediction.labels[rows],
+        logits=prediction.logits[rows],
+    )
+
+
 def score_all(predictions: list[Prediction], resamples: int, seed) -> dict:
     """{protocol: {arm: ARM}} of all predictions of a study."""
     protocols: dict[str, dict] = {}
@@ -195,25 +241,25 @@ def contrast(treated: list[Prediction], control: list[Prediction], resamples: in
 
 
 def contrasts(predictions: list[Prediction], resamples: int, seed) -> list[dict]:
-    """Arms with GAN against the one without, `clean` only; the first is the one declared beforehand.
+    """Arms with GAN against the one without, on the same real images; one of them was declared beforehand.
 
     `p_holm` corrects the others by Holm's method. The arms of `paper` have different test sets and are not compared.
     """
     result = []
-    for part in ("unseen", "test"):
-        for arm in ("with_gan", "with_gan_epochs"):
-            sides = [
-                [p for p in predictions if (p.protocol, p.arm, p.part) == ("clean", name, part)]
-                for name in (arm, "without_gan")
-            ]
-            if all(sides):
-                names = {"protocol": "clean", "part": part, "arms": [arm, "without_gan"]}
-                result.append(names | contrast(*sides, resamples, seed))
+    for protocol, part, arm in itertools.product(REAL_TEST, ("unseen", "test"), ("with_gan", "with_gan_epochs")):
+        sides = [
+            [p for p in predictions if (p.protocol, p.arm, p.part) == (protocol, name, part) and p.names]
+            for name in (arm, "without_gan")
+        ]
+        if all(sides):
+            names = {"protocol": protocol, "part": part, "arms": [arm, "without_gan"]}
+            result.append(names | contrast(*sides, resamples, seed))
+    declared = [row for row in result if (row["protocol"], row["part"], row["arms"][0]) == DECLARED]
+    others = sorted((row for row in result if row not in declared), key=lambda row: row["p_value"])
     running = 0.0
-    others = sorted(result[1:], key=lambda row: row["p_value"])
     for rank, row in enumerate(others):
         running = max(running, min(1.0, row["p_value"] * (len(others) - rank)))
         row["p_holm"] = running
-    for row in result[:1]:
+    for row in declared:
         row["declared"] = True
     return result

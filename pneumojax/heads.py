@@ -15,6 +15,7 @@ import numpy as np
 
 from pneumojax import checkpoint, classify, loop, sharding
 from pneumojax.classify import Recipe, TrainState
+from pneumojax.data import stream
 from pneumojax.metrics import Writer
 
 
@@ -49,7 +50,8 @@ def feature_table(
     Args:
       recipe: model, `config.classifier` and what is trained.
       variables: {"params", "batch_stats"}, whole; only the frozen ones matter.
-      sources: for each array of images their count, and a function that gives them: uint8 [M, S, S] on the device.
+      sources: for each array of images their count, and a function that gives them: uint8 [M, S, S] on the
+        device, or `stream.Streamed`.
       shape: of one image's features.
 
     Returns: `config.feature_dtype` [rows, *shape] on the device, source after source, then rows nobody refers to.
@@ -60,11 +62,12 @@ def feature_table(
     )
     start = 0
     for count, load in sources:
-        images = load()
-        for first in range(0, count, size):
-            # the last batch goes round to the first images; what that writes is written over or lies behind the end
-            indices = np.arange(first, first + size, dtype=np.int32) % count
-            table = fill(table, start + first, variables, images, indices, recipe)
+        firsts = range(0, count, size)
+        # the last batch goes round to the first images; what that writes is written over or lies behind the end
+        rows = np.resize(np.arange(count, dtype=np.int32), (len(firsts), size))
+        batches = stream.batches(load(), len(rows), rows.__getitem__)
+        for first, batch in zip(firsts, batches, strict=True):
+            table = fill(table, start + first, variables, *batch, recipe)
         start += count
     return table
 
@@ -80,7 +83,8 @@ def advance(states, frozen, numbers, steps, table, labels, pools: loop.Pool, key
 
     def one(states, step):
         def of_head(state, pool, key):
-            return classify.numbered_step(state, frozen, step, steps, table, labels, pool, key, recipe)
+            rows = classify.rows_of_step(pool, key, step, recipe)
+            return classify.numbered_step(state, frozen, step, steps, table, labels, rows, key, recipe)
 
         return jax.vmap(of_head)(states, pools, keys)
 

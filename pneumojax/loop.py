@@ -54,9 +54,9 @@ def steps_of_dispatch(per_dispatch: int) -> int:
 
 
 def scan(one, state, steps):
-    """`lax.scan` of `one(state, step)` over `steps` int32 [k]; a single step needs no loop."""
-    if len(steps) == 1:
-        state, metrics = one(state, steps[0])
+    """`lax.scan` of `one(state, step)` over a tree of arrays `steps` [k, …]; a single step needs no loop."""
+    if len(jax.tree.leaves(steps)[0]) == 1:
+        state, metrics = one(state, jax.tree.map(lambda leaf: leaf[0], steps))
         return state, {name: value[None] for name, value in metrics.items()}
     return jax.lax.scan(one, state, steps)
 

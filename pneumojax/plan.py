@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from absl import logging
 from clu import parameter_overview
 
-from pneumojax import classify, data, heads
-from pneumojax.data import splits
+from pneumojax import classify, data, heads, protocols, sharding
+from pneumojax.data import splits, stream
 from pneumojax.errors import BadInput
 from pneumojax.gan import train as gan_train
-from pneumojax.protocols import PROTOCOLS, Plan
+from pneumojax.protocols import Plan
 
 
 def shapes(config, model: nn.Module) -> dict:
@@ -49,6 +49,30 @@ def check_batches(config, gan_module: ModuleType, plans: dict[tuple[int, str], P
                 )
 
 
+def table_of(images: data.Images, config, plans: dict[tuple[int, str], Plan]):
+    """The real images as a table: uint8 [N, S, S] on the device, or streamed from disk.
+
+    Errors: BadInput where they and the generated ones take more of the device than is allowed, or cannot be streamed.
+    """
+    size = config.model.image_size
+    if config.data.residence == "stream":
+        if not isinstance(images.pixels, tuple):
+            raise BadInput(
+                f"config.data.residence='stream': {config.data.name} is drawn in memory and not read from files; "
+                "give 'device'"
+            )
+        stream.grain()
+        return stream.Streamed(images.pixels, size, config.data.fit)
+    rows = len(images.names) + max(len(one.generated) for one in plans.values())
+    gigabytes = rows * size * size / 1e9
+    if gigabytes > config.data.memory:
+        raise BadInput(
+            f"config.data.memory={config.data.memory}: {rows} images of {size} x {size} pixels take {gigabytes:.1f} "
+            "gigabytes of the device; raise it, or give config.data.residence='stream'"
+        )
+    return sharding.replicate(images.pixels)
+
+
 def check_memory(config, plans: dict[tuple[int, str], Plan], images: int, shape: tuple[int, ...]) -> None:
     """Errors: BadInput where the features of all images, each of `shape`, take more than is allowed."""
     counts = [images, *(len(one.generated) for one in plans.values())]
@@ -62,16 +86,31 @@ def check_memory(config, plans: dict[tuple[int, str], Plan], images: int, shape:
         )
 
 
-def draw(images: data.Images, config, gan_module: ModuleType) -> tuple[dict[tuple[int, str], Plan], list[int]]:
-    """What each trial and protocol will do, (trial, protocol) → plan; and the trials that share patients."""
+def draw(
+    images: data.Images, external: dict[str, list[str]], config, gan_module: ModuleType
+) -> tuple[dict[tuple[int, str], Plan], list[int]]:
+    """What each trial and protocol will do.
+
+    Args:
+      images: of the study itself.
+      external: names of further test sets, which every arm is scored on.
+      config: of the study.
+      gan_module: of `config.gan.name`.
+
+    Returns: ((trial, protocol) → plan, trials that share patients).
+    """
     labels = dict(zip(images.names, images.labels.tolist(), strict=True))
     groups = splits.group(images.names, images.patients, images.digests)
-    subsets = splits.draw_subsets(labels, groups, config.data.subset, config.trials, config.seed)
-    overlapping = [trial for trial in config.trials if not subsets[trial].disjoint]
+    subsets = {}
+    if set(config.protocols) & set(protocols.SUBSET):
+        subsets = splits.draw_subsets(labels, groups, config.data.subset, config.trials, config.seed)
+    overlapping = [trial for trial, subset in subsets.items() if not subset.disjoint]
     if overlapping:
         logging.warning("trials %s share patients with earlier ones: the images do not suffice", overlapping)
+    collection = protocols.Collection(labels, groups, subsets)
+    parts = {f"external/{name}": names for name, names in external.items()}
     plans = {
-        (trial, protocol): PROTOCOLS[protocol](subsets[trial], labels, groups, config, trial)
+        (trial, protocol): protocols.PROTOCOLS[protocol](collection, config, trial).and_scored_on(parts)
         for trial in config.trials
         for protocol in config.protocols
     }

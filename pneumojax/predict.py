@@ -11,27 +11,27 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from ml_collections import FrozenConfigDict
 
 from pneumojax import checkpoint, classify, cli, finetune, models, plan, sharding
 from pneumojax.classify import Recipe
-from pneumojax.data import CLASSES, folder
+from pneumojax.config import frozen
+from pneumojax.data import CLASSES, decode, files, folder
 from pneumojax.errors import BadInput
 
 
-def load(workdir: Path, stage: str) -> tuple[Recipe, dict, int]:
+def load(workdir: Path, stage: str) -> tuple[Recipe, dict, int, str]:
     """One classifier of a finished run.
 
     Args:
       workdir: of the run.
       stage: e.g. `trial0/clean/with_gan`.
 
-    Returns: (recipe, {"params", "batch_stats"}, image size in pixels).
+    Returns: (recipe, {"params", "batch_stats"}, image size in pixels, how images are fitted to it).
 
     Errors: BadInput where the run is not whole or has no such classifier.
     """
     try:
-        config = FrozenConfigDict(json.loads((workdir / "config.json").read_text()))
+        config = frozen(json.loads((workdir / "config.json").read_text()))
         results = json.loads((workdir / "results.json").read_text())
     except (OSError, ValueError) as error:
         raise BadInput(f"{workdir} is not the workdir of a finished run; give another --workdir") from error
@@ -45,11 +45,11 @@ def load(workdir: Path, stage: str) -> tuple[Recipe, dict, int]:
     new = frozenset(tuple(name.split(".")) for name in results["classifier"]["new_parameters"])
     tuning = finetune.choose(model, config.model.image_size, shapes, config.classifier, new)
     recipe = Recipe(model, config.classifier, tuning, config.model.dtype)
-    trained, frozen = finetune.split(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), tuning)
+    trained, kept = finetune.split(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), tuning)
     state = restore(directory, classify.start(recipe, trained))
-    if jax.tree.leaves(frozen):
-        frozen = restore(workdir / "checkpoints" / "frozen", frozen)
-    return recipe, classify.variables_of(state, frozen), config.model.image_size
+    if jax.tree.leaves(kept):
+        kept = restore(workdir / "checkpoints" / "frozen", kept)
+    return recipe, classify.variables_of(state, kept), config.model.image_size, config.data.fit
 
 
 def restore(directory: Path, target):
@@ -62,9 +62,9 @@ def find(given: Sequence[Path]) -> list[Path]:
     """The images among files and below folders. Errors: BadInput where one is missing or a folder has none."""
     paths = []
     for path in given:
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in folder.SUFFIXES) if path.is_dir() else [path]
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in decode.FORMATS) if path.is_dir() else [path]
         if not inside or not path.exists():
-            raise BadInput(f"{path} is no image, nor a folder with {', '.join(folder.SUFFIXES)} in it")
+            raise BadInput(f"{path} is no image, nor a folder with {', '.join(decode.FORMATS)} in it")
         paths += inside
     return paths
 
@@ -74,13 +74,15 @@ def classify_files(workdir: Path, stage: str, paths: Sequence[Path]) -> tuple[li
 
     Returns: ([{"file", "class", "probability", "logits"}], ["file: why it cannot be read"]).
     """
-    recipe, variables, size = load(workdir, stage)
-    decoded = [folder.decode(path, size) for path in paths]
-    bad = [f"{path}: {why}" for path, (picture, _, why) in zip(paths, decoded, strict=True) if picture is None]
-    readable = [(path, picture) for path, (picture, _, _) in zip(paths, decoded, strict=True) if picture is not None]
+    recipe, variables, size, fit = load(workdir, stage)
+    source = files.Source("", tuple(map(str, paths)), lambda name: folder.read(Path(name)), "")
+    decoded = files.in_parallel(lambda name: files.read_and_decode(source, name, size, fit), source.names)
+    answered = list(zip(paths, decoded, strict=True))
+    bad = [f"{path}: {one.why}" for path, one in answered if one.why]
+    readable = [(path, one.pixels) for path, one in answered if not one.why]
     if not readable:
         return [], bad
-    table = sharding.replicate(np.stack([picture for _, picture in readable]))
+    table = sharding.replicate(np.stack([pixels for _, pixels in readable]))
     logits = classify.predict(variables, table, np.arange(len(readable), dtype=np.int32), recipe)
     answers = []
     for (path, _), row, shares in zip(readable, logits, np.asarray(jax.nn.softmax(logits)), strict=True):

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -21,6 +22,14 @@ PARTS = {
     "test_real": "test, real images only",
     "test_generated": "test, generated images only",
     "unseen": "unseen real images outside the subset",
+}
+PROTOCOLS = {
+    "clean": "split by patient before anything is trained, the GAN sees the training part only, tested on real images "
+    "only.",
+    "paper": "as published: the GAN sees every image of the subset, generated images are in the test set, patients on "
+    "both sides. Its two arms have different test sets, so their difference is no gain and is not printed.",
+    "official": "trained on the published folder train, tested on the published folder test; a trial is a seed.",
+    "patient_kfold": "a trial is a fold of all images; no patient is in two folds.",
 }
 SUMMARY_COLUMNS = ("accuracy", "f1_macro", "recall_normal", "recall_pneumonia", "auc")
 HEADINGS = {
@@ -46,13 +55,16 @@ def write(workdir: Path, config: dict, results: dict, curves: dict[str, dict[int
         results=results,
         config=json.dumps(config, indent=1),
         arms=ARMS,
-        summary=table(results, SUMMARY_COLUMNS),
-        table_1=table(results, paper.TABLE_1_COLUMNS, printed(results["model"], 1), ("test",)),
-        table_2=table(results, paper.TABLE_2_COLUMNS, printed(results["model"], 2), ("test",)),
+        protocols={name: PROTOCOLS[name] for name in results["protocols"]},
+        summary=table(results, SUMMARY_COLUMNS, [*PARTS, *more_parts(results, external=True)]),
+        broken_down=table(results, ("accuracy",), more_parts(results, external=False)),
+        table_1=table(results, paper.TABLE_1_COLUMNS, ("test",), printed(results["model"], 1)),
+        table_2=table(results, paper.TABLE_2_COLUMNS, ("test",), printed(results["model"], 2)),
         matrices=[
             (protocol, part, picture(draw_matrices(arms, part)))
             for protocol, arms in results["protocols"].items()
             for part in ("test", "unseen")
+            if any(has_images(arm, part) for arm in arms.values())
         ],
         losses=[(title, picture(draw_curves(curves, pattern))) for title, pattern in CURVES],
         grids=[(name, base64.b64encode(path.read_bytes()).decode()) for name, path in last_grids(workdir)],
@@ -60,24 +72,37 @@ def write(workdir: Path, config: dict, results: dict, curves: dict[str, dict[int
     checkpoint.write_bytes(workdir / "report.html", page.encode())
 
 
-def table(results: dict, columns, printed_row=None, parts=tuple(PARTS)) -> dict:
-    """One row for each protocol, arm and part, with cells (mean ± deviation, interval) in percent."""
+def table(results: dict, columns, parts: Sequence[str], printed_row=None) -> dict:
+    """One row for each protocol, arm and part that has images, with cells (mean ± deviation, interval) in percent."""
     rows = []
     for protocol, arms in results["protocols"].items():
         for name, arm in arms.items():
             for part in parts:
-                if part == "test" or part in arm:
+                if has_images(arm, part):
                     summary = arm if part == "test" else arm[part]
                     rows.append(
                         {
                             "protocol": protocol,
                             "arm": ARMS[name],
-                            "part": PARTS[part],
+                            "part": PARTS.get(part, part),
                             "n": image_counts(arm["trials"], part),
                             "cells": [cell(summary, column) for column in columns],
                         }
                     )
     return {"columns": [HEADINGS[column] for column in columns], "rows": rows, "printed": printed_row}
+
+
+def has_images(arm: dict, part: str) -> bool:
+    """Whether an arm was scored on any image of a part."""
+    return part == "test" or (part in arm and any(trial[part]["images"] for trial in arm["trials"]))
+
+
+def more_parts(results: dict, external: bool) -> list[str]:
+    """The external test sets that were scored, or the parts by folder and subtype."""
+    found = dict.fromkeys(
+        part for arms in results["protocols"].values() for arm in arms.values() for part in arm if "/" in part
+    )
+    return [part for part in found if part.startswith("external/") == external]
 
 
 def image_counts(trials: list[dict], part: str) -> str:
@@ -125,7 +150,7 @@ def draw_curves(curves: dict[str, dict[int, float]], pattern: str) -> Figure:
         axes = figure.add_subplot(rows, columns, index + 1)
         for stage, curve in lines:
             trial, protocol = stage.split("/")
-            style = "-" if protocol == "clean" else "--"
+            style = "--" if protocol == "paper" else "-"
             axes.plot(*zip(*sorted(curve.items()), strict=True), style, label=f"{trial[5:]} {protocol}", linewidth=1)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("step", fontsize=8)

@@ -1,5 +1,6 @@
 """The study: trials x protocols x arms, from images on disk to a report. What is whole is not run again."""
 
+import functools
 import json
 import math
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 from absl import logging
 from clu import platform
 from flax.traverse_util import flatten_dict
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
 from pneumojax import (
     checkpoint,
@@ -22,13 +23,12 @@ from pneumojax import (
     plan,
     pretrained,
     report,
-    sharding,
     trials,
 )
 from pneumojax import workdir as workdirs
 from pneumojax.classify import Recipe
-from pneumojax.config import validate
-from pneumojax.data import CLASSES
+from pneumojax.config import frozen, validate
+from pneumojax.data import CLASSES, stream
 from pneumojax.metrics import Writer
 from pneumojax.trials import Study, timed
 
@@ -40,7 +40,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """
     validate(config)
     resolved = json.loads(config.to_json())
-    config = FrozenConfigDict(config)
+    config = frozen(config)
     with workdirs.claimed(workdir, resolved):
         if (workdir / "results.json").exists():
             logging.info("%s is whole; nothing to do", workdir)
@@ -49,14 +49,17 @@ def run(config: ConfigDict, workdir: Path) -> None:
         model = models.build(config.model, len(CLASSES))
         gan_module = gan.load(config.gan.name)
         with timed(timings, "data"):
-            images = data.load(config.data, config.model.image_size)
+            own = data.load(config.data, config.model.image_size)
+            data.check_classes(own, config.data)
+            images, external = data.with_external(own, config.data, config.model.image_size)
             fingerprint = data.fingerprint(images)
         with timed(timings, "weights"):
             weights = pretrained.of_config(config.model)
         shapes = plan.check_networks(config, model, gan_module)
         new = pretrained.start_from(shapes, weights.variables)[1] if weights else frozenset()
         tuning = finetune.choose(model, config.model.image_size, shapes, config.classifier, new)
-        plans, overlapping = plan.draw(images, config, gan_module)
+        plans, overlapping = plan.draw(own, external, config, gan_module)
+        real = plan.table_of(images, config, plans)
         if heads.used(config.classifier):
             shape = finetune.stages(model, config.model.image_size)[tuning.begin].inputs.shape[1:]
             plan.check_memory(config, plans, len(images.names), shape)
@@ -74,7 +77,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
             weights=weights,
             gan=gan_module,
             images=images,
-            real=sharding.replicate(images.pixels),
+            real=real,
+            small=functools.cache(lambda: stream.resized(real, config.gan.image_size)),
             generated_rows=max(len(one.generated) for one in plans.values()),
             training_rows=max(len(arm.train) for one in plans.values() for arm in one.arms.values()),
         )
@@ -93,22 +97,24 @@ def run(config: ConfigDict, workdir: Path) -> None:
         writer.close()
 
         with timed(timings, "evaluate"):
+            scored = evaluate.broken_down(predictions)
             results = {
                 "schema": 1,
                 "model": config.model.name,
                 "data": {
                     "name": config.data.name,
-                    "images": len(images.names),
+                    "images": len(own.names),
                     "classes": list(CLASSES),
-                    "class_counts": np.bincount(images.labels).tolist(),
-                    "patients": len(set(images.patients)),
-                    "patients_unknown": sum(map(str.__eq__, images.names, images.patients)),
+                    "class_counts": np.bincount(own.labels).tolist(),
+                    "patients": len(set(own.patients)),
+                    "patients_unknown": sum(map(str.__eq__, own.names, own.patients)),
+                    "external": {name: len(names) for name, names in external.items()},
                     "overlapping_trials": overlapping,
                     "skipped": list(images.skipped),
                     "fingerprint": fingerprint,
                 },
                 "classifier": classifier_results(study, shapes, new),
-                "protocols": evaluate.score_all(predictions, config.evaluate.resamples, config.seed),
+                "protocols": evaluate.score_all(scored, config.evaluate.resamples, config.seed),
                 "contrasts": evaluate.contrasts(predictions, config.evaluate.resamples, config.seed),
                 "gan": gan_results(config, metrics.read(workdir)),
                 "timings_s": timings,

@@ -2,6 +2,7 @@
 
 import time
 import zlib
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,7 @@ from ml_collections import FrozenConfigDict
 
 from pneumojax import augment, checkpoint, classify, data, finetune, heads, loop, pretrained, sharding
 from pneumojax.classify import Recipe
-from pneumojax.data import pixels, splits
+from pneumojax.data import pixels, splits, stream
 from pneumojax.evaluate import Prediction
 from pneumojax.gan import train as gan_train
 from pneumojax.metrics import Writer
@@ -33,7 +34,8 @@ class Study(NamedTuple):
     weights: pretrained.Weights | None  # None: from scratch
     gan: ModuleType
     images: data.Images
-    real: jax.Array  # uint8 [N, S, S] on the device
+    real: jax.Array | stream.Streamed  # uint8 [N, S, S] on the device, or read from disk
+    small: Callable[[], jax.Array]  # the same, uint8 [N, G, G] on the device, as GANs see them
     generated_rows: int  # of the longest plan; tables are as long for all, so that programs compile once
     training_rows: int  # of the longest arm, as above
 
@@ -50,7 +52,7 @@ def make_generated(study: Study, planned: Plan, stage: str) -> np.ndarray:
         states = gan_train.train(
             study.gan,
             config,
-            pixels.resize(study.real, config.image_size),
+            study.small(),
             sharding.replicate(study.images.labels),
             np.array([row_of[name] for name in planned.seen_by_gan], np.int32),
             train_key,

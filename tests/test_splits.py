@@ -5,13 +5,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
 from configs import default
 from pneumojax.data import splits
 from pneumojax.errors import BadInput
-from pneumojax.protocols import clean, paper
+from pneumojax.protocols import Collection, clean, official, paper, patient_kfold
 
 COUNTS = (12, 20)
 
@@ -78,12 +78,18 @@ def test_any_order_of_the_files_gives_the_same(collection, seed, shuffler):
         labels = {names[i]: labels[names[i]] for i in order}
         groups = splits.group(list(labels), [patients[i] for i in order], [digests[i] for i in order])
         subset = splits.draw_subsets(labels, groups, COUNTS, (1,), seed)[1]
-        return [protocol(subset, labels, groups, config(), 1) for protocol in (clean, paper)]
+        return [
+            protocol(Collection(labels, groups, {1: subset}), config(), 1) for protocol in (clean, paper, patient_kfold)
+        ]
 
     order = list(range(len(collection[0])))
     shuffled = order.copy()
     shuffler.shuffle(shuffled)
-    assert plans(order) == plans(shuffled)
+    try:
+        expected = plans(order)
+    except BadInput:  # large patients alone: one side would have no image of a class
+        reject()
+    assert plans(shuffled) == expected
 
 
 @settings(max_examples=40, deadline=None)
@@ -95,7 +101,7 @@ def test_clean_shares_nothing(collection, trial):
     for label, wanted in enumerate((2, 4)):
         sizes = Counter(groups[name] for name in subset.chosen if labels[name] == label).values()
         assume(nearest(sizes, wanted) < wanted)  # else one side would have no image of the class
-    plan = clean(subset, labels, groups, config(), trial)
+    plan = clean(Collection(labels, groups, {trial: subset}), config(), trial)
     record = plan.record
     sides = [record["train"], record["test"], record["unseen"]]
     keys = (groups, dict(zip(names, patients, strict=True)), dict(zip(names, digests, strict=True)))
@@ -121,7 +127,7 @@ def test_paper_splits_the_pool_and_is_decomposed(collection, trial):
     names, labels, patients, digests = collection
     groups = splits.group(names, patients, digests)
     subset = splits.draw_subsets(labels, groups, COUNTS, (trial,), 0)[trial]
-    plan = paper(subset, labels, groups, config(enlarge=10.0), trial)
+    plan = paper(Collection(labels, groups, {trial: subset}), config(enlarge=10.0), trial)
     pool = labels | splits.labels_of_generated(plan.generated)
     with_gan, without = plan.arms["with_gan"], plan.arms["without_gan"]
     assert plan.seen_by_gan == subset.chosen
@@ -131,6 +137,64 @@ def test_paper_splits_the_pool_and_is_decomposed(collection, trial):
     assert sorted(without.train + without.parts["test"]) == subset.chosen
     assert sorted(with_gan.parts["test_real"] + with_gan.parts["test_generated"]) == with_gan.parts["test"]
     assert not set(with_gan.train) & set(with_gan.parts["test"])
+
+
+@settings(max_examples=20, deadline=None)
+@given(collections(), st.integers(2, 6))
+def test_folds_hold_every_image_once(collection, folds):
+    names, labels, patients, digests = collection
+    groups = splits.group(names, patients, digests)
+    c = config()
+    c.data.folds = folds
+    tested = []
+    for trial in range(folds):
+        record = patient_kfold(Collection(labels, groups, {}), c, trial).record
+        assert sorted(record["train"] + record["test"]) == record["subset"] == sorted(names)
+        assert not {groups[name] for name in record["train"]} & {groups[name] for name in record["test"]}
+        tested += record["test"]
+    assert sorted(tested) == sorted(names)
+    with pytest.raises(BadInput, match=rf"the folds of patient_kfold are 0 to {folds - 1}"):
+        patient_kfold(Collection(labels, groups, {}), c, folds)
+
+
+@settings(max_examples=20, deadline=None)
+@given(collections(), st.integers(0, 3))
+def test_a_fraction_takes_patients_of_the_training_part(collection, trial):
+    names, labels, patients, digests = collection
+    groups = splits.group(names, patients, digests)
+    subset = splits.draw_subsets(labels, groups, COUNTS, (trial,), 0)[trial]
+    before: set[str] = set()
+    try:
+        whole = clean(Collection(labels, groups, {trial: subset}), config(), trial)
+    except BadInput:  # large patients alone: one side would have no image of a class
+        reject()
+    for fraction in (0.01, 0.1, 0.4, 0.7, 1.0):
+        c = config()
+        c.data.fraction = fraction
+        plan = clean(Collection(labels, groups, {trial: subset}), c, trial)
+        train, test = (set(plan.record[side]) for side in ("train", "test"))
+        assert before <= train <= set(whole.record["train"])
+        assert test == set(whole.record["test"])
+        assert sorted(train | test | set(plan.record.get("not_used", ()))) == plan.record["subset"]
+        kept = [{groups[n] for n in part if labels[n] == 0} for part in (train, whole.record["train"])]
+        assert len(kept[0]) == max(1, round(fraction * len(kept[1])))
+        assert not {groups[n] for n in train} & {groups[n] for n in whole.record["train"] if n not in train}
+        assert plan.seen_by_gan == plan.record["train"]
+        before = train
+
+
+def test_official_takes_the_published_folders():
+    names = [f"{part}/{label}/{i}" for part in ("train", "val", "test") for label in ("N", "P") for i in range(5)]
+    labels = {name: int("/P/" in name) for name in names}
+    groups = splits.group(names, [f"p{i % 7}" for i in range(30)], names)
+    plan = official(Collection(labels, groups, {}), config(), 0)
+    assert plan.record["train"] == names[:10]
+    assert plan.record["test"] == names[20:]
+    assert plan.record["excluded"] == sorted(names[10:20])
+    assert plan.record["unseen"] == []
+    assert plan.record["groups_on_both_sides"] == 7
+    with pytest.raises(BadInput, match="leave out 'official'"):
+        official(Collection({n: v for n, v in labels.items() if "test" not in n}, groups, {}), config(), 0)
 
 
 def test_the_papers_own_counts():
@@ -148,12 +212,13 @@ def test_arms_of_clean_take_equal_steps_and_paper_keeps_epochs():
     c = config(enlarge=10.0)
     c.data.subset = (20, 30)
     c.classifier.update({"batch_size": 4, "epochs": 6, "steps": 0})
-    arms = clean(subset, labels, groups, c, 0).arms
+    collection = Collection(labels, groups, {0: subset})
+    arms = clean(collection, c, 0).arms
     assert [arms[a].steps for a in ("without_gan", "with_gan", "with_gan_epochs")] == [60, 60, 600]
     assert [len(arms[a].train) for a in ("without_gan", "with_gan")] == [40, 400]
-    assert [arm.steps for arm in paper(subset, labels, groups, c, 0).arms.values()] == [60, 600]
+    assert [arm.steps for arm in paper(collection, c, 0).arms.values()] == [60, 600]
     c.classifier.steps = 7
-    assert [arm.steps for arm in clean(subset, labels, groups, c, 0).arms.values()] == [7, 7, 70]
+    assert [arm.steps for arm in clean(collection, c, 0).arms.values()] == [7, 7, 70]
 
 
 def test_groups_are_transitive():
@@ -215,5 +280,5 @@ def test_one_patient_cannot_be_split():
     names = [f"{i}" for i in range(20)]
     labels = {name: int(name) % 2 for name in names}
     groups = splits.group(names, ["one"] * 20, names)
-    with pytest.raises(BadInput, match="no NORMAL image, since no patient is split"):
+    with pytest.raises(BadInput, match="no NORMAL image: no patient is split"):
         splits.hold_out_groups(names, labels, groups, 0.2, 0)

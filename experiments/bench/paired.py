@@ -49,7 +49,7 @@ def compare(ours: Callable, theirs: Callable, args: tuple, rounds: int) -> Rates
     connections, processes = [], []
     for prepare in (ours, theirs):
         here, there = context.Pipe()
-        process = context.Process(target=serve, args=(there, prepare, args), daemon=True)
+        process = context.Process(target=serve, args=(there, prepare, args))  # no daemon: sides have workers
         process.start()
         here.recv()  # warm before the other begins
         connections.append(here)

@@ -1,4 +1,4 @@
-"""Who is trained on and who is tested: subsets, groups and 80/20 splits of the protocols `clean` and `paper`.
+"""Who is trained on and who is tested: groups, subsets, splits and folds, of which the protocols are made.
 
 All functions are pure functions of names, labels, keys and a seed. The order in which files are given changes
 nothing: everything is drawn from sorted names.
@@ -126,15 +126,47 @@ def hold_out_groups(
         if best_gap == 0:
             break
     test = sorted(name for g in best for name in by_group[g])
-    train = sorted(set(names) - set(test))
-    for side, part in (("test", test), ("training", train)):
+    split = Split(sorted(set(names) - set(test)), test)
+    check_sides(split, labels, "no patient is split; raise config.data.subset or bring images of more patients")
+    return split
+
+
+def fold_of_groups(labels: dict[str, int], groups: dict[str, str], folds: int, fold: int, seed: int) -> Split:
+    """All images, those of one of `folds` folds of whole groups, stratified, to test.
+
+    Errors: BadInput where a class would be missing on one side.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second to import
+
+    names = sorted(labels)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    classes, keys = [labels[name] for name in names], [groups[name] for name in names]
+    if min(len(set(keys)), *count(names, labels)) < folds:
+        raise BadInput(f"config.data.folds={folds} is more than there are patients or images of a class; lower it")
+    train, test = list(splitter.split(names, classes, keys))[fold]
+    split = Split([names[i] for i in train], [names[i] for i in test])
+    check_sides(split, labels, "no patient is split; lower config.data.folds or bring images of more patients")
+    return split
+
+
+def part_of_groups(
+    names: list[str], labels: dict[str, int], groups: dict[str, str], fraction: float, rng_seed
+) -> list[str]:
+    """The images of a fraction of the groups of each class, at least one; a smaller fraction's are among a larger's."""
+    by_group = members({name: groups[name] for name in names})
+    of_class: dict[int, list[str]] = {}
+    for g in np.random.default_rng(rng_seed).permutation(list(by_group)).tolist():
+        of_class.setdefault(labels[by_group[g][0]], []).append(g)
+    kept = [g for own in of_class.values() for g in own[: max(1, round(fraction * len(own)))]]
+    return sorted(name for g in kept for name in by_group[g])
+
+
+def check_sides(split: Split, labels: dict[str, int], why: str) -> None:
+    """Errors: BadInput where a class is missing on one side, with the reason and remedy `why`."""
+    for side, part in (("test", split.test), ("training", split.train)):
         for label, images in zip(CLASSES, count(part, labels), strict=True):
             if images == 0:
-                raise BadInput(
-                    f"the {side} part of a clean split has no {label} image, since no patient is split; "
-                    "raise config.data.subset or bring images of more patients"
-                )
-    return Split(train, test)
+                raise BadInput(f"the {side} part of a split has no {label} image: {why}")
 
 
 def hold_out_images(names: list[str], labels: dict[str, int], fraction: float, rng_seed) -> Split:

@@ -1,0 +1,106 @@
+"""Prepares the published set once: `python -m pneumojax.data.prepare [--from=ZIP|DIR]`; then `data.name='kermany'`."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from pneumojax import cli
+from pneumojax.data import archive, download, files, folder, kermany
+from pneumojax.errors import BadInput
+
+PUBLISHED = 5856  # images of the published set
+
+
+def prepare(source: files.Source, home: Path, record: dict) -> kermany.Kermany:
+    """Writes the files of `source` as ArrayRecord below `home`, with a progress bar; whole or not at all.
+
+    Args:
+      source: of the files.
+      home: TFDS's data directory.
+      record: goes into the metadata of the prepared set: `origin`, where it is from, and `sha256`, None of a folder.
+
+    Errors: BadInput where `source` does not have the published folders, or a file cannot be read.
+    """
+    parts = sorted({name.split("/")[0] for name in source.names})
+    if not {"train", "test"} <= set(parts):
+        raise BadInput(
+            f"{source.where} has the folders {', '.join(parts)} and not train and test, as the published set has; "
+            "a folder of another kind is used as it is: --config.data.name=folder --config.data.dir=DIR"
+        )
+    for name in source.names:
+        if not name.isprintable():
+            raise BadInput(f"{source.where}: {name!r} is no name in UTF-8; rename it")
+    builder = kermany.Kermany(data_dir=home)
+    for broken_off in builder.data_path.parent.glob("incomplete.*"):
+        shutil.rmtree(broken_off)
+    builder.source, builder.record = source, record
+    config = tfds.download.DownloadConfig(try_download_gcs=False)
+    tfds.disable_progress_bar()  # there is one for all of it
+    with tqdm(desc="preparing", total=len(source.names), unit=" images", mininterval=0.5) as builder.progress:
+        builder.download_and_prepare(file_format="array_record", download_config=config)
+    return builder
+
+
+@contextlib.contextmanager
+def held(home: Path) -> Iterator[None]:
+    """Holds a data directory for this process. Errors: BadInput where another one prepares there."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(f"another process prepares in {home}; wait for it or choose another --out") from None
+        yield
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prepares the X-rays of Kermany, Zhang and Goldbaum (2018; CC BY 4.0; 1.2 GB) for `data.name='kermany'`."""
+    parser = cli.Parser(prog="python -m pneumojax.data.prepare", description=main.__doc__)
+    parser.add_argument("--from", dest="origin", type=Path, help="a zip or a folder; else the set is downloaded")
+    parser.add_argument("--out", type=Path, default=Path("~/.cache/pneumojax") / kermany.PREPARED, help="%(default)s")
+    parser.add_argument("--url", default=kermany.Kermany.URL, help="of the download; %(default)s")
+    parser.add_argument("--sha256", default=kermany.Kermany.SHA256, help="that the download or the zip must have")
+    cli.show_log()
+    with cli.exit_codes():
+        options = parser.parse_args(arguments)
+        home = options.out.expanduser()
+    with cli.exit_codes(home, "--out"), held(home):
+        if kermany.is_prepared(kermany.Kermany(data_dir=home)):
+            print(f"{home} is prepared; remove it to prepare it anew")
+            return
+        origin, digest = options.origin and options.origin.expanduser(), None
+        if origin is None:
+            origin = home / "downloads" / f"{hashlib.sha256(options.url.encode()).hexdigest()[:12]}.zip"
+            digest = download.fetch(options.url, origin, options.sha256)
+        elif not os.path.exists(origin):
+            raise BadInput(f"--from={origin} is not there; give the downloaded zip or its unpacked folder")
+        elif not os.path.isdir(origin):
+            digest = download.digest_of(origin)
+            if options.sha256 and digest != options.sha256.lower():
+                raise BadInput(f"--from={origin} has the SHA-256 {digest} and not {options.sha256}: not used")
+        record = {"origin": origin.name if options.origin else options.url, "sha256": digest}
+        if digest:
+            print(f"SHA-256 of {record['origin']}: {digest}" + ("" if options.sha256 else " (pin it: --sha256)"))
+        try:
+            source = folder.source(origin) if os.path.isdir(origin) else archive.source(origin)
+            if len(source.names) != PUBLISHED:
+                print(f"{len(source.names)} images; the published set has {PUBLISHED}")
+            builder = prepare(source, home, record)
+        except BadInput:
+            if options.origin is None:
+                origin.unlink()  # or the next run would take it again
+            raise
+        if options.origin is None:
+            origin.unlink()
+        print(f"{builder.info.splits.total_num_examples} images in {builder.data_dir}; use --config.data.name=kermany")
+
+
+if __name__ == "__main__":
+    main()

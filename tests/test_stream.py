@@ -1,0 +1,156 @@
+"""Images that stay on disk give the bits that images on the device give."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from runs import bits, load, start, wait_for
+
+from configs import default
+from pneumojax import augment, data
+from pneumojax.data import files, folder, stream
+from pneumojax.errors import BadInput
+
+
+@pytest.fixture
+def flags(tiny_flags, xray_folder, tmp_path):
+    """A small study on JPEGs, of one trial."""
+    set_fields = {
+        "data.name": "folder",
+        "data.dir": xray_folder,
+        "data.cache": tmp_path / "cache",
+        "data.subset": "(10, 12)",
+        "trials": "(0,)",
+        "gan.batch_size": 4,
+        "classifier.batch_size": 4,
+    }
+    return with_fields(tiny_flags, set_fields)
+
+
+def with_fields(flags, fields) -> list[str]:
+    """Flags with some fields set, each once: tuples that are given twice are joined."""
+    own = [f"--config.{field}={value}" for field, value in fields.items()]
+    return [flag for flag in flags if not flag.startswith(tuple(f"--config.{field}=" for field in fields))] + own
+
+
+def finish(flags, workdir) -> str:
+    """Runs a study to its end; what it says."""
+    process = start(flags, workdir)
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    return stderr
+
+
+def same_but_for_residence(one, other):
+    """Digests of two runs' files, less the config that tells them apart."""
+    digests = [bits(workdir) for workdir in (one, other)]
+    return [{name: value for name, value in found.items() if name != "config.json"} for found in digests]
+
+
+def test_a_study_from_disk_ends_in_the_same_bits(flags, tmp_path):
+    """Also where it is killed in the middle, and where the images are too many for the memory allowed."""
+    resident, streamed = tmp_path / "resident", tmp_path / "streamed"
+    finish(flags, resident)
+    small = [*flags, "--config.data.memory=1e-5"]
+    refused = start(small, tmp_path / "refused")
+    _, stderr = refused.communicate(timeout=300)
+    assert refused.returncode == 2
+    assert "config.data.residence='stream'" in stderr.splitlines()[-1]
+    command = [*small, "--config.data.residence=stream"]
+    process = start(command, streamed)
+    wait_for(lambda: list((streamed / "checkpoints/trial0/clean").glob("with_gan/4")), process)
+    process.kill()
+    process.wait()
+    finish(command, streamed)
+    one, other = same_but_for_residence(resident, streamed)
+    assert one == other
+
+
+def test_order_position_and_generated_images(xray_folder, tmp_path):
+    c = default.get_config().data
+    c.dir, c.cache = str(xray_folder), str(tmp_path / "cache")
+    resident = data.load(c, 40)
+    c.residence = "stream"
+    listed = data.load(c, 40)
+    assert data.fingerprint(listed) == data.fingerprint(resident)
+    assert listed._replace(pixels=0, labels=0) == resident._replace(pixels=0, labels=0)
+    generated = np.random.default_rng(0).integers(0, 255, (6, 24, 24), np.uint8)
+    on_device = np.asarray(augment.enlarge(resident.pixels, generated, 8))
+    table = augment.enlarge(stream.Streamed(listed.pixels, 40, "stretch"), generated, 8)
+    assert len(table) == len(on_device) == 58
+    rows = np.random.default_rng(1).integers(0, 58, (20, 7))
+    given = list(stream.batches(table, len(rows), rows.__getitem__))
+    for (batch, index), wanted in zip(given, rows, strict=True):
+        np.testing.assert_array_equal(batch[index], on_device[wanted])
+    later = stream.batches(table, 5, rows[15:].__getitem__)
+    np.testing.assert_array_equal(next(later)[0], on_device[rows[15]])
+
+
+def test_a_file_that_goes_while_it_is_read(xray_folder, tmp_path):
+    source = folder.source(xray_folder)
+    table = stream.Streamed(tuple((source, name) for name in source.names), 16, "stretch")
+    (xray_folder / source.names[3]).unlink()
+    with pytest.raises(BadInput, match=rf"{source.names[3]} was readable at the start and is not now"):
+        list(stream.batches(table, 2, lambda number: np.arange(4) + number))
+
+
+def test_phantoms_are_not_streamed(tiny_flags, tmp_path):
+    process = start([*tiny_flags, "--config.data.residence=stream"], tmp_path / "run")
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert "phantom is drawn in memory" in stderr
+
+
+def test_protocols_and_external_sets(flags, xray_folder, tmp_path):
+    """One study with all honest protocols, half of the patients, and two external sets."""
+    shutil.copytree(xray_folder / "test", tmp_path / "same")  # images of the study
+    other = tmp_path / "other" / "PNEUMONIA"
+    other.mkdir(parents=True)
+    for path in (xray_folder / "val" / "PNEUMONIA").glob("*"):
+        shutil.copy(path, other / path.name)
+    shutil.rmtree(xray_folder / "val")
+    (xray_folder / "test" / "PNEUMONIA").mkdir()
+    for path in sorted((xray_folder / "train" / "PNEUMONIA").glob("person[67]*")):
+        path.rename(xray_folder / "test" / "PNEUMONIA" / path.name)
+    external = f"({{'name':'same','dir':'{tmp_path / 'same'}'}},{{'name':'other','dir':'{tmp_path / 'other'}'}})"
+    extra = {
+        "protocols": "('official','patient_kfold')",
+        "trials": "(0,1)",
+        "data.folds": 2,
+        "data.fraction": 0.5,
+        "data.external": external,
+        "gan.batch_size": 2,
+        "classifier.batch_size": 2,
+    }
+    workdir = tmp_path / "run"
+    stderr = finish(with_fields(flags, extra), workdir)
+    results, plan = load(workdir), json.loads((workdir / "splits.json").read_text())
+    assert results["data"]["external"] == {"same": 0, "other": 10}
+    assert "same: 8 images are in the study too" in stderr
+    folds = []
+    for trial in plan["trials"]:
+        official, fold = trial["official"], trial["patient_kfold"]
+        assert all(name.startswith("test/") for name in official["test"])
+        assert all(name.startswith("train/") for name in official["train"] + official["not_used"])
+        for record in (official, fold):
+            assert record["unseen"] == []
+            assert sorted(record["train"] + record["not_used"] + record["test"]) == record["subset"]
+            patients = [
+                {files.patient_key(n, data.PATIENT_PATTERN) for n in record[side]} for side in ("train", "test")
+            ]
+            assert not patients[0] & patients[1]
+        folds.append(set(fold["test"]))
+    assert not folds[0] & folds[1]
+    assert len(folds[0] | folds[1]) == results["data"]["images"] == 40
+    for arms in results["protocols"].values():
+        for arm in arms.values():
+            assert [trial["external/other"]["images"] for trial in arm["trials"]] == [10, 10]
+            assert arm["trials"][0]["unseen"]["images"] == 0
+    assert {row["protocol"] for row in results["contrasts"]} == {"official", "patient_kfold"}
+    assert all("p_holm" in row for row in results["contrasts"])
+    kfold = results["protocols"]["patient_kfold"]["without_gan"]["trials"][0]
+    assert kfold["test/train"]["images"] + kfold["test/test"]["images"] == kfold["test"]
+    page = (workdir / "report.html").read_text()
+    assert "external/other" in page
+    assert "unseen real" not in page
