@@ -46,6 +46,8 @@ def make_generated(study: Study, planned: Plan, stage: str) -> np.ndarray:
     if path.exists():
         return checkpoint.read_arrays(path)["images"]
     config = study.config.gan
+    if not planned.generated:
+        return np.zeros((0, config.image_size, config.image_size), np.uint8)
     row_of = {name: row for row, name in enumerate(study.images.names)}
     train_key, sample_key = jax.random.split(stage_key(study.config.seed, f"{stage}/gan"))
     with timed(study.timings, "gan"):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from configs import default
 from pneumojax import data
-from pneumojax.data import folder, phantom, pixels, splits
+from pneumojax.data import files, phantom, pixels, splits
 from pneumojax.errors import BadInput
 
 
@@ -58,22 +58,63 @@ def test_two_class_folders_alone(config, xray_folder, tmp_path):
         ("test/NORMAL/NORMAL2-IM-0011-0001.jpeg", "NORMAL2-IM-0011"),
         ("train/PNEUMONIA/BACTERIA-1008087-0001.jpeg", "-1008087"),
         ("train/NORMAL/NORMAL-1008087-0002.jpeg", "-1008087"),
-        ("train/NORMAL/scan12.png", "train/NORMAL/scan12.png"),
+        ("train/NORMAL/scan12.png", ""),
     ],
 )
 def test_patient_keys(name, key):
-    assert folder.patient_key(name, default.get_config().data.patient_pattern) == key
+    assert files.patient_key(name, default.get_config().data.patient_pattern) == key
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("train/PNEUMONIA/person7_bacteria_24.jpeg", "bacteria"),
+        ("train/PNEUMONIA/person447_virus_921_1.jpeg", "virus"),
+        ("train/PNEUMONIA/BACTERIA-1008087-0001.jpeg", "bacteria"),
+        ("test/PNEUMONIA/VIRUS-24-0001.jpeg", "virus"),
+        ("train/NORMAL/NORMAL-1008087-0002.jpeg", ""),
+        ("train/PNEUMONIA/my_virus_1.png", ""),
+    ],
+)
+def test_subtypes(name, kind):
+    assert files.subtype(name) == kind
+
+
+def test_an_image_of_no_known_patient_is_a_patient_of_its_own(config, xray_folder):
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(xray_folder / "train/NORMAL/scan12.png")
+    images = data.load(config, 16)
+    assert images.patients[images.names.index("train/NORMAL/scan12.png")] == "train/NORMAL/scan12.png"
 
 
 def test_the_cache_is_used_and_sees_changed_content(config, xray_folder, monkeypatch):
     first = data.load(config, 24)
-    monkeypatch.setattr(folder, "decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(files, "decode", lambda *_: pytest.fail("decoded again"))
     second = data.load(config, 24)
     assert data.fingerprint(first) == data.fingerprint(second)
     monkeypatch.undo()
     name = first.names[0]
     Image.fromarray(np.full((50, 50), 77, np.uint8)).save(xray_folder / name)
     assert data.load(config, 24).pixels[0].mean() == pytest.approx(77, abs=1)
+
+
+def test_each_size_and_fit_has_a_cache_of_its_own(config):
+    def load(size, fit):
+        config.fit = fit
+        return data.load(config, size).pixels
+
+    [loaded, again] = [[load(size, fit) for size in (16, 24) for fit in ("stretch", "pad")] for _ in range(2)]
+    for one, other in zip(loaded, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(list(Path(config.cache).iterdir())) == 4
+    assert not np.array_equal(loaded[0], loaded[1])
+
+
+def test_a_damaged_cache_is_made_anew(config):
+    first = data.load(config, 16)
+    [cache] = Path(config.cache).iterdir()
+    for content in (cache.read_bytes()[:5000], b"", bytes(9999)):
+        cache.write_bytes(content)
+        assert data.fingerprint(data.load(config, 16)) == data.fingerprint(first)
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(config):
@@ -86,9 +127,9 @@ def damaged(xray_folder):
     victims = ["train/NORMAL/IM-0001-0001.jpeg", "test/NORMAL/NORMAL2-IM-0002-0001.jpeg"]
     os.truncate(xray_folder / victims[0], 400)
     os.truncate(xray_folder / victims[1], 0)
-    sixteen_bit = "train/PNEUMONIA/person0_bacteria_9.png"
-    Image.fromarray(np.zeros((20, 20), np.uint16)).save(xray_folder / sixteen_bit)
-    return [*victims, sixteen_bit]
+    for_print = "train/PNEUMONIA/person0_bacteria_9.jpeg"
+    Image.new("CMYK", (20, 20)).save(xray_folder / for_print)
+    return [*victims, for_print]
 
 
 def test_unreadable_files_are_listed(config, damaged):
@@ -111,13 +152,30 @@ def test_unreadable_files_are_skipped_and_counted(config, damaged, caplog):
     [
         (lambda root: shutil.rmtree(root), "is not a directory"),
         (lambda root: [shutil.rmtree(root / part) for part in ("train", "test", "val")], "no images in"),
-        (lambda root: [shutil.rmtree(p) for p in root.glob("*/NORMAL")], "no readable image of class NORMAL"),
     ],
 )
 def test_folders_that_cannot_be_used(config, xray_folder, change, message):
     change(xray_folder)
     with pytest.raises(BadInput, match=message):
         data.load(config, 16)
+
+
+def test_a_class_without_images(config, xray_folder):
+    for path in xray_folder.glob("*/NORMAL"):
+        shutil.rmtree(path)
+    images = data.load(config, 16)
+    assert set(images.labels.tolist()) == {1}
+    with pytest.raises(BadInput, match="no readable image of class NORMAL"):
+        data.check_classes(images, config)
+
+
+def test_files_that_are_no_images_are_told(config, xray_folder, caplog):
+    (xray_folder / "train/NORMAL/IM-0001-0001.tiff").touch()
+    (xray_folder / "test/NORMAL/Thumbs.db").touch()
+    (xray_folder / "test/NORMAL/.DS_Store").touch()
+    assert len(data.load(config, 16).names) == 50
+    assert "2 files in" in caplog.text
+    assert "test/NORMAL/Thumbs.db, train/NORMAL/IM-0001-0001.tiff" in caplog.text
 
 
 def test_unknown_data_set(config):
@@ -142,10 +200,8 @@ def test_fingerprint_sees_everything():
     c.phantom_images = (4, 4)
     images = phantom.load(c, 16)
     same = data.fingerprint(phantom.load(c, 16))
-    changed = images.pixels.copy()
-    changed[0, 0, 0] += 1
     others = [
-        images._replace(pixels=changed),
+        images._replace(digests=images.digests[::-1]),
         images._replace(labels=1 - images.labels),
         images._replace(patients=images.patients[::-1]),
         images._replace(names=images.names[::-1]),

@@ -15,7 +15,6 @@ from tqdm import tqdm
 from pneumojax.data import CLASSES, PATIENT_PATTERN, Images, files, folder
 from pneumojax.errors import BadInput, describe
 
-SHARD = 1000  # images in a file
 SHARD = 256  # images in a file, in the order of their names; one file is held in memory while it is made
 SUBTYPES = ("", "bacteria", "virus")
 PREPARED = "tfds"  # below config.data.cache, where nothing else is said
