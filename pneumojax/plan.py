@@ -118,6 +118,12 @@ def draw(
     return plans, overlapping
 
 
+def official_groups_on_both_sides(plans: dict[tuple[int, str], Plan]) -> int:
+    """Groups of one patient or picture that the published folders train and test share; 0 without that protocol."""
+    official = [one.record for (_, protocol), one in plans.items() if protocol == "official"]
+    return official[0]["groups_on_both_sides"] if official else 0
+
+
 def record(plans: dict[tuple[int, str], Plan]) -> list[dict]:
     """The trials of splits.json."""
     trials: dict[int, dict] = {}

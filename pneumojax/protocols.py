@@ -48,6 +48,11 @@ def optimiser_steps(config, images: int, images_without_gan: int) -> int:
     return config.epochs * (images // config.batch_size)
 
 
+def those_that_differ(generated: list[str], arms: dict[str, Arm]) -> dict[str, Arm]:
+    """The arms; only the one without GAN where no image is generated, as with `config.enlarge=1`."""
+    return arms if generated else {"without_gan": arms["without_gan"]}
+
+
 def with_and_without_gan(
     split: splits.Split, unseen: list[str], record: dict, collection: Collection, config, trial: int
 ) -> Plan:
@@ -69,11 +74,14 @@ def with_and_without_gan(
     return Plan(
         seen_by_gan=train,
         generated=generated,
-        arms={
-            "without_gan": Arm(train, steps, parts),
-            "with_gan": Arm(enlarged, steps, parts),
-            "with_gan_epochs": Arm(enlarged, enlarged_steps, parts),
-        },
+        arms=those_that_differ(
+            generated,
+            {
+                "without_gan": Arm(train, steps, parts),
+                "with_gan": Arm(enlarged, steps, parts),
+                "with_gan_epochs": Arm(enlarged, enlarged_steps, parts),
+            },
+        ),
         record={"train": train, "test": split.test, "unseen": unseen, **record},
     )
 
@@ -146,19 +154,22 @@ def paper(collection: Collection, config, trial: int) -> Plan:
     return Plan(
         seen_by_gan=subset.chosen,
         generated=generated,
-        arms={
-            "without_gan": Arm(without.train, steps, {"test": without.test, "unseen": unseen}),
-            "with_gan": Arm(
-                pooled.train,
-                pooled_steps,
-                {
-                    "test": pooled.test,
-                    "test_real": [name for name in pooled.test if name in labels],
-                    "test_generated": [name for name in pooled.test if name not in labels],
-                    "unseen": unseen,
-                },
-            ),
-        },
+        arms=those_that_differ(
+            generated,
+            {
+                "without_gan": Arm(without.train, steps, {"test": without.test, "unseen": unseen}),
+                "with_gan": Arm(
+                    pooled.train,
+                    pooled_steps,
+                    {
+                        "test": pooled.test,
+                        "test_real": [name for name in pooled.test if name in labels],
+                        "test_generated": [name for name in pooled.test if name not in labels],
+                        "unseen": unseen,
+                    },
+                ),
+            },
+        ),
         record={
             "subset": subset.chosen,
             "without_gan": without._asdict(),

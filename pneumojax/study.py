@@ -110,6 +110,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
                     "patients_unknown": sum(map(str.__eq__, own.names, own.patients)),
                     "external": {name: len(names) for name, names in external.items()},
                     "overlapping_trials": overlapping,
+                    "official_groups_on_both_sides": plan.official_groups_on_both_sides(plans),
                     "skipped": list(images.skipped),
                     "fingerprint": fingerprint,
                 },

@@ -127,12 +127,15 @@ def run_heads(study: Study, plans: Plans, generated: dict[tuple[int, str], np.nd
     size = study.config.model.image_size
     parts = {trial: finetune.split(start(study, trial), study.recipe.tuning) for trial in study.config.trials}
     trained, frozen = parts[study.config.trials[0]]
+    sources = [(len(study.real), lambda: study.real)]
+    for one in generated.values():
+        if len(one):
+            sources.append((len(one), lambda one=one: pixels.resize(sharding.replicate(one), size)))
     with timed(study.timings, "features"):
         table = heads.feature_table(
             study.recipe,
             finetune.merge(trained, frozen),
-            [(len(study.real), lambda: study.real)]
-            + [(len(one), lambda one=one: pixels.resize(sharding.replicate(one), size)) for one in generated.values()],
+            sources,
             finetune.stages(study.recipe.model, size)[study.recipe.tuning.begin].inputs.shape[1:],
         )
     with timed(study.timings, "classifier"):

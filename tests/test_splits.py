@@ -221,6 +221,16 @@ def test_arms_of_clean_take_equal_steps_and_paper_keeps_epochs():
     assert [arm.steps for arm in clean(collection, c, 0).arms.values()] == [7, 7, 70]
 
 
+def test_no_arm_is_with_a_gan_that_makes_nothing():
+    names = [f"c{label}/{i:03d}" for label in (0, 1) for i in range(60)]
+    labels = {name: int(name[1]) for name in names}
+    groups = splits.group(names, names, names)
+    collection = Collection(labels, groups, splits.draw_subsets(labels, groups, COUNTS, (0,), 0))
+    for protocol in (clean, paper, patient_kfold):
+        assert list(protocol(collection, config(enlarge=1.0), 0).arms) == ["without_gan"]
+        assert len(protocol(collection, config(enlarge=2.0), 0).arms) > 1
+
+
 def test_groups_are_transitive():
     names = ["a", "b", "c", "d", "e"]
     groups = splits.group(names, ["1", "1", "2", "3", "4"], ["x", "y", "y", "z", "z"])

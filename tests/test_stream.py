@@ -9,7 +9,7 @@ from runs import bits, load, start, wait_for
 
 from configs import default
 from pneumojax import augment, data
-from pneumojax.data import files, folder, stream
+from pneumojax.data import files, folder, prepare, stream
 from pneumojax.errors import BadInput
 
 
@@ -67,9 +67,13 @@ def test_a_study_from_disk_ends_in_the_same_bits(flags, tmp_path):
     assert one == other
 
 
-def test_order_position_and_generated_images(xray_folder, tmp_path):
+@pytest.mark.parametrize("name", ["folder", "kermany"])
+def test_order_position_and_generated_images(xray_folder, tmp_path, name):
     c = default.get_config().data
-    c.dir, c.cache = str(xray_folder), str(tmp_path / "cache")
+    c.name, c.dir, c.cache = name, str(xray_folder), str(tmp_path / "cache")
+    if name == "kermany":
+        c.dir = str(tmp_path / "prepared")
+        prepare.prepare(folder.source(xray_folder), tmp_path / "prepared", {})
     resident = data.load(c, 40)
     c.residence = "stream"
     listed = data.load(c, 40)
