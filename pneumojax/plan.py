@@ -39,13 +39,14 @@ def check_batches(config, gan_module: ModuleType, plans: dict[tuple[int, str], P
     """Errors: BadInput where a batch has more images than there are to train on."""
     for one in plans.values():
         counts = splits.count(one.seen_by_gan, labels)
-        seen = min(sum(counts[label] for label in own) for own in gan_train.parts(gan_module).values())
-        trained = min(len(arm.train) for arm in one.arms.values())
-        for field, images in (("gan", seen), ("classifier", trained)):
-            if config[field].batch_size > images:
+        images = {"classifier": min(len(arm.train) for arm in one.arms.values())}
+        if one.generated:
+            images["gan"] = min(sum(counts[label] for label in own) for own in gan_train.parts(gan_module).values())
+        for field, there in images.items():
+            if config[field].batch_size > there:
                 raise BadInput(
-                    f"config.{field}.batch_size={config[field].batch_size} is more than the {images} images there are "
-                    f"to train on; lower it or raise config.data.subset"
+                    f"config.{field}.batch_size={config[field].batch_size} is more than the {there} images there are "
+                    f"to train on; lower it or raise config.data.subset or config.data.fraction"
                 )
 
 
