@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     d.on_bad = "error"  # unreadable images: error, or skip (counted in results.json)
     d.cache = "~/.cache/pneumojax"  # folder: decoded images, keyed by content
     d.fit = "stretch"  # to a square: stretch (the paper's set is), or pad with black, which keeps the aspect
-    # its groups, found at the start of a file's name, joined are the patient; else a DICOM header tells, else nothing
+    # a DICOM's header tells the patient; else the groups of this, found at the start of a file's name, joined
     d.patient_pattern = PATIENT_PATTERN
     d.residence = "device"  # of images: device (fastest), or stream from disk what is larger than memory
     d.memory = 32.0  # device: gigabytes that images may take

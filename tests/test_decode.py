@@ -259,6 +259,21 @@ def test_dicom_tells_the_patient_and_not_the_number():
     assert decode.decode(dicom(RAMP), "b.dcm", 8, "stretch").patient == ""
 
 
+def test_a_folder_of_dicom_groups_by_its_headers(tmp_path):
+    """A name as hospitals' exports have it says nothing of the patient, where the header does."""
+    for label, patients in {"NORMAL": "AAB", "PNEUMONIA": "CC"}.items():
+        (tmp_path / label).mkdir()
+        for number, patient in enumerate(patients):
+            path = tmp_path / label / f"IM-0001-{number:04d}.dcm"
+            path.write_bytes(dicom(RAMP + number, BitsStored=12, PatientID=patient))
+    config = default.get_config().data
+    config.dir, config.cache = str(tmp_path), str(tmp_path / "cache")
+    one, two, other, third, fourth = data.load(config, 8).patients
+    assert one == two
+    assert third == fourth
+    assert len({one, other, third}) == 3
+
+
 def test_dicom_that_is_refused(monkeypatch):
     stack = dicom(RAMP, NumberOfFrames=2)
     without_pixels = pydicom.dcmread(io.BytesIO(dicom(RAMP)))

@@ -107,7 +107,7 @@ def test_phantoms_are_not_streamed(tiny_flags, tmp_path):
 
 
 def test_protocols_and_external_sets(flags, xray_folder, tmp_path):
-    """One study with all honest protocols, half of the patients, and two external sets."""
+    """One study by published folders and by folds, of half of the patients, with external sets and a damaged file."""
     shutil.copytree(xray_folder / "test", tmp_path / "same")  # images of the study
     other = tmp_path / "other" / "PNEUMONIA"
     other.mkdir(parents=True)
@@ -117,6 +117,7 @@ def test_protocols_and_external_sets(flags, xray_folder, tmp_path):
     (xray_folder / "test" / "PNEUMONIA").mkdir()
     for path in sorted((xray_folder / "train" / "PNEUMONIA").glob("person[67]*")):
         path.rename(xray_folder / "test" / "PNEUMONIA" / path.name)
+    (xray_folder / "train" / "NORMAL" / "IM-0099-0001.jpeg").write_bytes(b"\xff\xd8\xff broken off")
     external = f"({{'name':'same','dir':'{tmp_path / 'same'}'}},{{'name':'other','dir':'{tmp_path / 'other'}'}})"
     extra = {
         "protocols": "('official','patient_kfold')",
@@ -124,6 +125,7 @@ def test_protocols_and_external_sets(flags, xray_folder, tmp_path):
         "data.folds": 2,
         "data.fraction": 0.5,
         "data.external": external,
+        "data.on_bad": "skip",
         "gan.batch_size": 2,
         "classifier.batch_size": 2,
     }
@@ -132,6 +134,7 @@ def test_protocols_and_external_sets(flags, xray_folder, tmp_path):
     results, plan = load(workdir), json.loads((workdir / "splits.json").read_text())
     assert results["data"]["external"] == {"same": 0, "other": 10}
     assert "same: 8 images are in the study too" in stderr
+    assert [line.split(":")[0] for line in results["data"]["skipped"]] == ["train/NORMAL/IM-0099-0001.jpeg"]
     folds = []
     for trial in plan["trials"]:
         official, fold = trial["official"], trial["patient_kfold"]
@@ -157,4 +160,5 @@ def test_protocols_and_external_sets(flags, xray_folder, tmp_path):
     assert kfold["test/train"]["images"] + kfold["test/test"]["images"] == kfold["test"]
     page = (workdir / "report.html").read_text()
     assert "external/other" in page
+    assert "1 unreadable images were left out" in page
     assert "unseen real" not in page

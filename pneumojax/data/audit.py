@@ -100,7 +100,7 @@ def examine(root: Path, name: str) -> Seen | str:
         name=name,
         digest=hashlib.sha256(f"{width} {height}".encode() + picture.gray.tobytes()).hexdigest(),
         mode=picture.mode,
-        patient=files.patient_key(name, PATIENT_PATTERN) or picture.patient or name,
+        patient=picture.patient or files.patient_key(name, PATIENT_PATTERN) or name,
         bits=imagehash.phash(gray, HASH_SIDE).hash.ravel(),
         features=(width, height, width / height, float(mean), float(contrast), len(content)),
     )

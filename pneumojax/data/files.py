@@ -66,7 +66,7 @@ def images_of(source: Source, config, size: int) -> Images:
         pixels=arrays["pixels"][readable] if keep else tuple((source, name) for name in names),
         labels=np.array([label_of(name) for name in names], np.int32),
         names=names,
-        patients=tuple(patient_key(name, config.patient_pattern) or patient or name for name, patient in keys),
+        patients=tuple(patient or patient_key(name, config.patient_pattern) or name for name, patient in keys),
         digests=tuple(arrays["digests"][readable].tolist()),
         skipped=skipped,
     )
