@@ -1,6 +1,8 @@
 """States on disk: Orbax checkpoints, the newest kept, and arrays or texts that appear whole or not at all."""
 
+import contextlib
 import errno
+import fcntl
 import io
 import json
 import os
@@ -10,6 +12,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from pneumojax.errors import BadInput
 
 MARGIN = 2**20  # bytes beside the arrays: Orbax's records of them
 
@@ -45,6 +49,18 @@ def restore(manager: ocp.CheckpointManager, state):
         return 0, state
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
     return step, manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))).state
+
+
+@contextlib.contextmanager
+def held(folder: Path, flag: str):
+    """Makes a folder and holds it for this process. Errors: BadInput where another one does, which names the `flag`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(f"{folder} is in use by another process; wait for it or choose another {flag}") from None
+        yield
 
 
 def write_bytes(path: Path, content: bytes) -> None:

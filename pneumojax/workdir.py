@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import fcntl
 import importlib.metadata
 import io
 import json
@@ -25,12 +24,7 @@ def claimed(workdir: Path, config: dict):
 
     Errors: BadInput where it belongs to another config or a process that runs; OSError where it cannot be written.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadInput(f"{workdir} is in use by another process; wait for it or choose another --workdir") from None
+    with checkpoint.held(workdir, "--workdir"):
         check_config(workdir, config)
         yield
 

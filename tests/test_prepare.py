@@ -313,7 +313,7 @@ def test_flags_and_folders_that_cannot_be_used(run, home, tmp_path, monkeypatch)
     assert "train/NORMAL/loop.jpeg: [Errno 40] Too many levels of symbolic links" in error
     (root / "train/NORMAL/loop.jpeg").unlink()
     with prepare.held(home):
-        assert "another process prepares in" in run(f"--from={root}")[2]
+        assert "is in use by another process" in run(f"--from={root}")[2]
     (tmp_path / "file").touch()
     code, _, error = run(f"--from={root}", f"--out={tmp_path / 'file'}")
     assert code == 4

@@ -1,17 +1,15 @@
 """Prepares the published set once: `python -m pneumojax.data.prepare [--from=ZIP|DIR]`; then `data.name='kermany'`."""
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from pneumojax import cli
+from pneumojax import checkpoint, cli
 from pneumojax.data import archive, download, files, folder, kermany
 from pneumojax.errors import BadInput
 
@@ -48,18 +46,6 @@ def prepare(source: files.Source, home: Path, record: dict) -> kermany.Kermany:
     return builder
 
 
-@contextlib.contextmanager
-def held(home: Path) -> Iterator[None]:
-    """Holds a data directory for this process. Errors: BadInput where another one prepares there."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadInput(f"another process prepares in {home}; wait for it or choose another --out") from None
-        yield
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prepares the X-rays of Kermany, Zhang and Goldbaum (2018; CC BY 4.0; 1.2 GB) for `data.name='kermany'`."""
     parser = cli.Parser(prog="python -m pneumojax.data.prepare", description=main.__doc__)
@@ -71,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with cli.exit_codes():
         options = parser.parse_args(arguments)
         home = options.out.expanduser()
-    with cli.exit_codes(home, "--out"), held(home):
+    with cli.exit_codes(home, "--out"), checkpoint.held(home, "--out"):
         if kermany.is_prepared(kermany.Kermany(data_dir=home)):
             print(f"{home} is prepared; remove it to prepare it anew")
             return
