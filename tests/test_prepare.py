@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from configs import default
-from pneumojax import data
+from pneumojax import checkpoint, data
 from pneumojax.data import download, files, folder, kermany, prepare
 from pneumojax.errors import BadInput
 
@@ -312,7 +312,7 @@ def test_flags_and_folders_that_cannot_be_used(run, home, tmp_path, monkeypatch)
     assert code == 2
     assert "train/NORMAL/loop.jpeg: [Errno 40] Too many levels of symbolic links" in error
     (root / "train/NORMAL/loop.jpeg").unlink()
-    with prepare.held(home):
+    with checkpoint.held(home, "--out"):
         assert "is in use by another process" in run(f"--from={root}")[2]
     (tmp_path / "file").touch()
     code, _, error = run(f"--from={root}", f"--out={tmp_path / 'file'}")
