@@ -3,12 +3,15 @@
 import json
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import FrozenConfigDict
 from runs import bits, load, start, wait_for
 
 from configs import default
-from pneumojax import augment, data
+from pneumojax import augment, classify, data, loop
 from pneumojax.data import files, folder, prepare, stream
 from pneumojax.errors import BadInput
 
@@ -89,6 +92,24 @@ def test_order_position_and_generated_images(xray_folder, tmp_path, name):
         np.testing.assert_array_equal(batch[index], on_device[wanted])
     later = stream.batches(table, 5, rows[15:].__getitem__)
     np.testing.assert_array_equal(next(later)[0], on_device[rows[15]])
+
+
+def test_several_steps_at_a_time_get_the_batches_that_the_device_gets(xray_folder, tmp_path):
+    """As on accelerators, where a dispatch is many steps; from the middle on, as after a restart."""
+    c = default.get_config()
+    c.data.dir, c.data.cache, c.classifier.batch_size = str(xray_folder), str(tmp_path / "cache"), 4
+    resident = data.load(c.data, 24)
+    c.data.residence = "stream"
+    table = stream.Streamed(data.load(c.data, 24).pixels, 24, "stretch")
+    recipe = classify.Recipe(None, FrozenConfigDict(c.classifier), None)
+    pool = loop.make_pool(np.arange(3, 33, dtype=np.int32), 40)
+    args = (jnp.asarray(resident.labels), pool, jax.random.key(1), range(5, 20))
+    on_device, streamed = (classify.examples_of(recipe, one, *args) for one in (jnp.asarray(resident.pixels), table))
+    for numbers in ([5, 6, 7], [8, 9, 10, 11], [12]):
+        expected, found = (feed(np.array(numbers, np.int32)) for feed in (on_device, streamed))
+        assert found[2].shape == (len(numbers), 4)
+        for one, other in zip(expected[:2], found[:2], strict=True):
+            np.testing.assert_array_equal(other[found[2]], one[expected[2]])
 
 
 def test_a_file_that_goes_while_it_is_read(xray_folder, tmp_path):
