@@ -249,6 +249,27 @@ def test_dicom_in_colour(photometric):
         assert difference(found.gray, gray).max() <= 1
 
 
+@pytest.mark.parametrize("syntax", ["JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless", "RLELossless"])
+def test_dicom_compressed_without_loss(tmp_path, syntax):
+    """As archives of hospitals hold them; compressed by GDCM."""
+    gdcm = pytest.importorskip("gdcm")
+    plain, compressed = tmp_path / "plain.dcm", tmp_path / "compressed.dcm"
+    plain.write_bytes(dicom(RAMP, BitsStored=12))
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(plain))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(compressed))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    assert pydicom.dcmread(compressed).file_meta.TransferSyntaxUID.is_compressed
+    before, after = (decode.read(path.read_bytes(), path.name).gray for path in (plain, compressed))
+    np.testing.assert_array_equal(after, before)
+
+
 def test_dicom_tells_the_patient_and_not_the_number():
     content = dicom(RAMP, BitsStored=12, PatientID="4711")
     found = decode.decode(content, "a.dcm", 8, "stretch").patient
