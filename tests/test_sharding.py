@@ -27,8 +27,9 @@ pool = loop.make_pool(np.arange(24, dtype=np.int32), 24)
 state, table = sharding.replicate(state), sharding.replicate(table)
 labels = sharding.replicate(np.arange(24, dtype=np.int32) % 2)
 for step in range(2):
-    args = (np.array([step]), jnp.float32(2), table, labels, pool, jax.random.key(1))
-    state, metrics = classify.advance(state, frozen, *args, recipe)
+    numbers, key = np.array([step], np.int32), jax.random.key(1)
+    rows = classify.rows_of_steps(pool, key, numbers, recipe)
+    state, metrics = classify.advance(state, frozen, numbers, jnp.float32(2), table, labels, rows, key, recipe)
 logits = classify.predict(classify.variables_of(state, frozen), table, np.arange(24), recipe)
 np.savez(sys.argv[1], devices=jax.device_count(), loss=metrics["loss"], logits=logits,
          mean=state.batch_stats["bn1"]["mean"])

@@ -66,8 +66,9 @@ def ours(network: str, task: str, batch: int, size: int, steps: int):
         pool, key = loop.make_pool(rows, count), jax.random.key(0)
         for first in range(0, steps, each):
             numbers = np.arange(first, first + each, dtype=np.int32)
-            args = (frozen, numbers, jnp.float32(steps), table, jnp.asarray(labels), pool, key, recipe)
-            state, _ = classify.advance(state, *args)
+            chosen = classify.rows_of_steps(pool, key, numbers, recipe)
+            args = (numbers, jnp.float32(steps), table, jnp.asarray(labels), chosen, key, recipe)
+            state, _ = classify.advance(state, frozen, *args)
         jax.block_until_ready(state)
         return count
 
