@@ -1,6 +1,7 @@
 """What the commands share: one `error:` line, exit codes, whose log lines are shown."""
 
 import argparse
+import errno
 import logging as python_logging
 import signal
 import sys
@@ -36,9 +37,15 @@ def exit_codes(place: Path | None = None, flag: str = ""):
     except StudyError as error:
         fail(error)
     except OSError as error:
-        if place and error.errno in WRITE_ERRNOS:
+        if place and (error.errno in WRITE_ERRNOS or cannot_be_made(place, error)):
             fail(NotWritable(f"{place}: {describe(error)}; free space there or choose another {flag}"))
         raise
+
+
+def cannot_be_made(place: Path, error: OSError) -> bool:
+    """Whether it was `place`, or a folder above it, that could not be made, as below /proc."""
+    above = (place.absolute(), *place.absolute().parents)
+    return error.errno == errno.ENOENT and Path(str(error.filename)).absolute() in above
 
 
 def show_log() -> None:

@@ -84,7 +84,7 @@ def test_a_diverging_run_ends_with_3_and_keeps_what_it_has(command, tmp_path, ti
 
 def test_a_workdir_that_cannot_be_written(command, tmp_path, tiny_flags):
     (tmp_path / "file").write_text("in the way")
-    for workdir in (tmp_path / "file", tmp_path / "file" / "run"):
+    for workdir in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/here/below")):
         assert "another --workdir" in error_of(command(*tiny_flags, f"--workdir={workdir}"), 4)
     assert (tmp_path / "file").read_text() == "in the way"
 
