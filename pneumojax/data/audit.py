@@ -341,7 +341,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         root = options.directory.expanduser()
         if not root.is_dir():
             raise BadInput(f"{root} is not a directory; give one with {folder.LAYOUT}")
-        options.out.mkdir(parents=True, exist_ok=True)  # told now, not after all has been looked at
         found, names = audit(root)
         page = write(options.out, root, found, names)
     exact, near = len(found["exact_duplicates"]), len(found["near_duplicates"])
