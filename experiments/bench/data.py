@@ -69,7 +69,7 @@ def ours(task: str, originals: Path, small: Path):
     from pneumojax.data import folder, pixels, stream
 
     config = default.get_config().data
-    config.cache = tempfile.mkdtemp()
+    config.cache = tempfile.mkdtemp(dir=originals.parent)  # which goes when all is done
 
     def decode():
         shutil.rmtree(config.cache, ignore_errors=True)
