@@ -20,9 +20,11 @@ def get_config() -> ConfigDict:
 
     c.data = d = ConfigDict()
     d.name = "folder"  # module of pneumojax/data: folder, kermany, phantom
-    d.dir = ""  # folder, kermany: holds NORMAL and PNEUMONIA, at its top or below train, val and test
+    # folder, kermany: holds NORMAL and PNEUMONIA, at its top or below train, val and test;
+    # kermany: or the prepared set, '' where `python -m pneumojax.data.prepare` puts it
+    d.dir = ""
     d.on_bad = "error"  # unreadable images: error, or skip (counted in results.json)
-    d.cache = "~/.cache/pneumojax"  # folder: decoded images, keyed by content
+    d.cache = "~/.cache/pneumojax"  # folder, kermany: decoded images, keyed by names, sizes and times of the files
     d.fit = "stretch"  # to a square: stretch (the paper's set is), or pad with black, which keeps the aspect
     # a DICOM's header tells the patient; else the groups of this, found at the start of a file's name, joined
     d.patient_pattern = PATIENT_PATTERN

@@ -1,5 +1,6 @@
 """Fine-tunes a classifier on indices into a table of images or of their features, and predicts."""
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,8 @@ from pneumojax import finetune, loop, sharding
 from pneumojax.data import CLASSES, pixels, stream
 from pneumojax.finetune import Tuning
 from pneumojax.metrics import Writer
+
+ROWS_KEPT = 4096  # steps; more than are read ahead
 
 
 class Recipe(NamedTuple):
@@ -214,14 +217,15 @@ def examples_of(recipe: Recipe, table, labels, pool: loop.Pool, key, steps: rang
     if not isinstance(table, stream.Streamed):
         return lambda numbers: (table, labels, rows_of_steps(pool, key, numbers, recipe))
 
-    def rows_of(number):
-        return rows_of_steps(pool, key, np.array([steps[number]], np.int32), recipe)[0]
+    @functools.lru_cache(ROWS_KEPT)  # drawn once, for the images ahead of time and for the labels with them
+    def rows_of(step):
+        return np.asarray(rows_of_steps(pool, key, np.array([step], np.int32), recipe)[0])
 
-    batches = stream.batches(table, len(steps), lambda number: np.asarray(rows_of(number)))
+    batches = stream.batches(table, len(steps), lambda number: rows_of(steps[number]))
 
     def take(numbers):
         images = np.concatenate([next(batches)[0] for _ in numbers])
-        rows = np.asarray(rows_of_steps(pool, key, numbers, recipe))
+        rows = np.stack([rows_of(step) for step in numbers.tolist()])
         return images, labels[rows.ravel()], np.arange(rows.size, dtype=np.int32).reshape(rows.shape)
 
     return take
@@ -262,7 +266,7 @@ def fit(
     def advance_fed(state, numbers):
         nonlocal feed
         if feed is None:  # from here on, wherever a checkpoint has it begin
-            feed = examples_of(recipe, table, labels, pool, key, range(numbers[0], steps))
+            feed = examples_of(recipe, table, labels, pool, key, range(int(numbers[0]), steps))
         return advance(state, frozen, numbers, jnp.float32(steps), *feed(numbers), key, recipe)
 
     return loop.train(

@@ -162,14 +162,13 @@ def broken_down(predictions: list[Prediction]) -> list[Prediction]:
     A subtype's images are all PNEUMONIA: its accuracy is its recall. What some trial has no image of is left out.
     """
     result = list(predictions)
-    trials = {p.trial for p in predictions}
     for protocol, arm, part in dict.fromkeys((p.protocol, p.arm, p.part) for p in predictions):
         if part not in ("test", "unseen"):
             continue
         own = [p for p in predictions if (p.protocol, p.arm, p.part) == (protocol, arm, part)]
-        for told_by, kinds in ((published_folder, files.PARTS[1:]), (files.subtype, ("bacteria", "virus"))):
+        for told_by, kinds in ((files.part_of, files.PARTS[1:]), (files.subtype, ("bacteria", "virus"))):
             told = [[told_by(name) for name in p.names] for p in own]
-            found = [kind for kind in kinds if sum(kind in names for names in told) == len(trials)]
+            found = [kind for kind in kinds if all(kind in names for names in told)]
             if len(found) > 1:
                 result += [
                     restricted(p, f"{part}/{kind}", np.array([k == kind for k in names]))
@@ -177,12 +176,6 @@ def broken_down(predictions: list[Prediction]) -> list[Prediction]:
                     for p, names in zip(own, told, strict=True)
                 ]
     return result
-
-
-def published_folder(name: str) -> str:
-    """`train`, `val` or `test`, where a file lies in one; '' for generated images and for other folders."""
-    top = name.split("/")[0]
-    return top if top in files.PARTS else ""
 
 
 def restricted(prediction: Prediction, part: str, chosen: np.ndarray) -> Prediction:

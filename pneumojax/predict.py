@@ -75,8 +75,7 @@ def classify_files(workdir: Path, stage: str, paths: Sequence[Path]) -> tuple[li
     Returns: ([{"file", "class", "probability", "logits"}], ["file: why it cannot be read"]).
     """
     recipe, variables, size, fit = load(workdir, stage)
-    source = files.Source("", tuple(map(str, paths)), lambda name: folder.read(Path(name)), "")
-    decoded = files.in_parallel(lambda name: files.read_and_decode(source, name, size, fit), source.names)
+    decoded = files.in_parallel(lambda path: files.read_and_decode(folder.read, path, size, fit), paths)
     answered = list(zip(paths, decoded, strict=True))
     bad = [f"{path}: {one.why}" for path, one in answered if one.why]
     readable = [(path, one.pixels) for path, one in answered if not one.why]

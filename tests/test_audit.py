@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from pneumojax.data import audit
+from pneumojax.data import audit, duplicates
 
 CONTRACT = {
     *("images", "folders", "exact_duplicates", "near_duplicates", "patients", "patients_on_both_sides", "unreadable"),
@@ -124,9 +124,9 @@ def test_planted_duplicates(planted):
         ["train/NORMAL/IM-0004-0001.jpeg", "train/NORMAL/IM-0004-\udcfe.jpeg"],
     ]
     assert found["near_duplicates_across"] == {"parts": 1, "classes": 0, "patients": 1}
-    assert found["near_threshold"]["differing_at_most"] == audit.NEAR
-    assert f"differ in at most <b>{audit.NEAR}</b> bits" in page
-    assert all(pair["differing"] > audit.NEAR for pair in found["nearest_beyond"])
+    assert found["near_threshold"]["differing_at_most"] == duplicates.NEAR
+    assert f"differ in at most <b>{duplicates.NEAR}</b> bits" in page
+    assert all(pair["differing"] > duplicates.NEAR for pair in found["nearest_beyond"])
     assert "1 groups of exact and 1 of near duplicates have images in more than one of train, val and test" in page
     assert r"IM-0004-\udcfe.jpeg" in page
 

@@ -26,6 +26,27 @@ def noisy():
     return prediction(labels, margins, [f"patient{i // 3}" for i in range(60)])
 
 
+def test_parts_by_folder_and_subtype():
+    """What one trial lacks, `val`, is left out; generated images belong to no folder."""
+    names = [
+        *("train/PNEUMONIA/person1_bacteria_1.jpeg", "test/PNEUMONIA/person2_virus_3.jpeg", "test/NORMAL/IM-1-1.jpeg"),
+        *("train/PNEUMONIA/VIRUS-5-0001.jpeg", "train/NORMAL/IM-2-1.jpeg", "val/PNEUMONIA/BACTERIA-9-0001.jpeg"),
+    ]
+    first = prediction([1, 1, 0, 1, 0, 1], [1, -1, -1, 2, 1, 3])._replace(names=names)
+    second = prediction([1, 1, 0, 1, 0], [1, 1, 1, 2, 1], trial=1)._replace(names=names[:5])
+    generated = [p._replace(part="test_generated") for p in (first, second)]
+    rows = evaluate.broken_down([first, second, *generated])[4:]
+    assert [(p.part, p.trial, len(p.names)) for p in rows] == [
+        *(("test/train", 0, 3), ("test/train", 1, 3), ("test/test", 0, 2), ("test/test", 1, 2)),
+        *(("test/bacteria", 0, 2), ("test/bacteria", 1, 1), ("test/virus", 0, 2), ("test/virus", 1, 2)),
+    ]
+    virus = rows[6]
+    assert virus.names == [names[1], names[3]]
+    assert virus.patients == ["image1", "image3"]
+    assert evaluate.score_part(virus, 10, 0)["confusion_matrix"] == [[0, 0], [1, 1]]
+    assert evaluate.broken_down([second._replace(names=["a"] * 5)])[1:] == []
+
+
 def percent(value: float, digits: int) -> str:
     return f"{100 * value:.{digits}f}"
 

@@ -1,4 +1,4 @@
-"""Images at rest, and the modules that bring them: `folder`, `phantom`; looked up by name."""
+"""Images at rest, and the modules that bring them: `folder`, `kermany`, `phantom`; looked up by name."""
 
 import hashlib
 from typing import NamedTuple

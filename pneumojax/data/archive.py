@@ -6,11 +6,7 @@ import threading
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from absl import logging
-
-from pneumojax.data import CLASSES, files
-from pneumojax.data.decode import FORMATS
-from pneumojax.data.folder import BYTE_LIMIT, LAYOUT
+from pneumojax.data import CLASSES, files, folder
 from pneumojax.errors import BadInput, describe
 
 
@@ -35,18 +31,11 @@ def source(path: Path) -> files.Source:
         except Exception as error:
             problem = f"{path}: its member {member.filename!r} is damaged or encrypted ({describe(error)})"
             raise BadInput(f"{problem}; fetch it again") from error
+    inside = {member.filename: parts for member in members if (parts := parted(member.filename))}
     roots: dict[str, dict[str, str]] = {}  # folder → name below it → member
-    others = []
-    for member in members:
-        root, name = parted(member.filename)
-        if PurePosixPath(name).suffix.lower() in FORMATS:
-            roots.setdefault(root, {})[name] = member.filename
-        elif name:
-            others.append(member.filename)
-    if others:
-        logging.warning("%d files in %s are no images by their names: %s", len(others), path, ", ".join(others[:5]))
-    if not roots:
-        raise BadInput(f"no images in {path}; it needs *{', *'.join(FORMATS)} in {LAYOUT}")
+    for member in folder.images_among(inside, path):
+        root, name = inside[member]
+        roots.setdefault(root, {})[name] = member
     chosen = roots[min(roots, key=lambda root: (len(PurePosixPath(root).parts), root))]
     lock = threading.Lock()  # a ZipFile has one position in its file
 
@@ -57,9 +46,8 @@ def source(path: Path) -> files.Source:
         except Exception as error:
             raise OSError(f"damaged or encrypted in {path.name} ({describe(error)}): fetch it again") from error
 
-    status = path.stat()
-    stamp = f"{path.absolute()} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
-    return files.Source(str(path), tuple(sorted(chosen)), read, hashlib.sha256(os.fsencode(stamp)).hexdigest())
+    signature = hashlib.sha256(os.fsencode(path.absolute()) + b"\0" + folder.stamp(path)).hexdigest()
+    return files.Source(str(path), tuple(sorted(chosen)), read, signature)
 
 
 def check(path: Path, member: zipfile.ZipInfo) -> None:
@@ -67,14 +55,15 @@ def check(path: Path, member: zipfile.ZipInfo) -> None:
     name = member.orig_filename.replace("\\", "/")
     if name.startswith("/") or ":" in name.split("/")[0] or ".." in name.split("/"):
         raise BadInput(f"{path}: its member {name!r} would leave the folder: refused; this is not the published file")
-    if member.file_size > BYTE_LIMIT:
-        raise BadInput(f"{path}: its member {name!r} has {member.file_size:,} bytes, more than {BYTE_LIMIT:,}: refused")
+    size, limit = member.file_size, folder.BYTE_LIMIT
+    if size > limit:
+        raise BadInput(f"{path}: its member {name!r} has {size:,} bytes, more than {limit:,}: refused")
 
 
-def parted(member: str) -> tuple[str, str]:
-    """('chest_xray', 'train/NORMAL/a.jpeg') of a member's name; empty ones where it is hidden or in no class."""
+def parted(member: str) -> tuple[str, str] | None:
+    """('chest_xray', 'train/NORMAL/a.jpeg') of a member's name; None where it is hidden or in no class."""
     path = PurePosixPath(member)
     if len(path.parts) < 2 or path.parts[-2] not in CLASSES or path.name.startswith(".") or "__MACOSX" in path.parts:
-        return "", ""
+        return None
     depth = 3 if len(path.parts) > 2 and path.parts[-3] in files.PARTS else 2
     return "/".join(path.parts[:-depth]), "/".join(path.parts[-depth:])

@@ -11,29 +11,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import imagehash
 import jinja2
 import numpy as np
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from pneumojax import checkpoint, cli
-from pneumojax.data import CLASSES, PATIENT_PATTERN, decode, files, folder, splits, trivial
+from pneumojax.data import CLASSES, PATIENT_PATTERN, decode, duplicates, files, folder, splits, trivial
 from pneumojax.data.trivial import FEATURES
 from pneumojax.errors import BadInput
 
-HASH_SIDE = 16  # the perceptual hash (pHash: low frequencies of a DCT) has HASH_SIDE ** 2 bits
-# Near duplicates differ in at most so many bits. Chosen by looking at the published set (5,840 images, 224 pixels):
-# its two nearest pictures that are not identical differ in 38 bits, and its 24 nearest pairs (38 to 48 bits) are
-# different exposures, all but one under different IDs. Of 200 of its images, every copy that was resized, recompressed
-# (JPEG quality 10) or changed in brightness by 20% or contrast by 30% stays within 26 bits; of copies turned by 1
-# degree or cut by 1% a side 92% to 94% are within 28; cut by 5%, turned by 3 degrees or mirrored, none. The usual 64
-# bits do not tell chests apart: there 11 pairs of different chests differ in 2 bits.
-NEAR = 28
-BLOCK = 1024  # hashes compared with all at once
-BEYOND = 6  # nearest pairs beyond NEAR that are shown, so that it can be judged by eye
 SUBSET = 624  # images of a trial of the paper
 TRAINED_ON = 0.8  # of a split
 THUMBNAIL = 96  # pixels a side
@@ -49,7 +36,7 @@ class Seen(NamedTuple):
     digest: str  # equal for equal gray pixels at full size
     mode: str  # as stored: gray, RGB, …
     patient: str  # kinds of pneumonia merged; the name where it is unknown
-    bits: np.ndarray  # bool [HASH_SIDE ** 2], the perceptual hash
+    bits: np.ndarray  # bool [bits], the perceptual hash
     features: tuple[float, ...]  # in the order of FEATURES; gray levels in 0…255, bytes
 
 
@@ -85,10 +72,8 @@ def audit(root: Path) -> tuple[dict, list[str]]:
 def examine(root: Path, name: str) -> Seen | str:
     """Looks at one image; says why it cannot be read, if so."""
     try:
-        content = folder.read(root / name)
+        content = files.content_of(folder.read, root / name)
         picture = decode.read(content, name)
-    except OSError as error:
-        return f"{error.strerror or error}: give this user the right to read it, or mend the link"
     except decode.Unreadable as problem:
         return str(problem)
     gray = Image.fromarray(picture.gray)
@@ -101,7 +86,7 @@ def examine(root: Path, name: str) -> Seen | str:
         digest=hashlib.sha256(f"{width} {height}".encode() + picture.gray.tobytes()).hexdigest(),
         mode=picture.mode,
         patient=picture.patient or files.patient_key(name, PATIENT_PATTERN) or name,
-        bits=imagehash.phash(gray, HASH_SIDE).hash.ravel(),
+        bits=duplicates.perceptual_hash(gray),
         features=(width, height, width / height, float(mean), float(contrast), len(content)),
     )
 
@@ -113,7 +98,7 @@ def folder_of(name: str) -> str:
 
 def part_of(one: Seen) -> str:
     """`train`, `val` or `test`; '' where class folders lie at the top."""
-    return folder_of(one.name).rpartition("/")[0]
+    return files.part_of(one.name)
 
 
 def kind_and_id(one: Seen) -> str:
@@ -166,48 +151,21 @@ def find_duplicates(seen: Sequence[Seen]) -> dict:
     """Groups of images with equal pixels, and groups that are nearly equal; one of each exact group is compared."""
     same = list(by(lambda one: one.digest, seen).values())
     exact = [group for group in same if len(group) > 1]
-    pairs, beyond = compare(np.array([group[0].bits for group in same]))
-    near = [sum(groups, []) for groups in connected(pairs, same)]
+    pairs, beyond = duplicates.compare(np.array([group[0].bits for group in same]))
+    near = [sum(groups, []) for groups in duplicates.connected(pairs, same)]
     pictures = [group[0].name for group in same]
     return {
         "exact_duplicates": named(exact),
         "exact_duplicates_across": across(exact),
         "near_duplicates": named(near),
         "near_duplicates_across": across(near),
-        "near_threshold": {"hash": "imagehash.phash", "bits": HASH_SIDE**2, "differing_at_most": NEAR},
+        "near_threshold": {
+            "hash": "imagehash.phash",
+            "bits": duplicates.HASH_SIDE**2,
+            "differing_at_most": duplicates.NEAR,
+        },
         "nearest_beyond": [{"differing": d, "images": [pictures[i], pictures[j]]} for d, i, j in beyond],
     }
-
-
-def compare(bits: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
-    """Compares all rows of bool [N, bits] with one another.
-
-    Returns: (int [pairs, 2], first < second, that differ in at most NEAR bits; the nearest (differing bits, first,
-    second) beyond).
-    """
-    signs = bits.astype(np.float32) * 2 - 1
-    pairs, beyond = [np.zeros((0, 2), int)], []
-    for start in range(0, len(signs), BLOCK):
-        rows = np.arange(start, min(start + BLOCK, len(signs)))
-        differing = (signs.shape[1] - signs[rows] @ signs.T) / 2
-        differing[rows[:, None] >= np.arange(len(signs))] = np.inf
-        first, second = np.nonzero(differing <= NEAR)
-        pairs.append(np.stack([rows[first], second], 1))
-        differing[first, second] = np.inf
-        nearest = np.argpartition(differing, min(BEYOND, differing.size - 1), axis=None)[:BEYOND]
-        for row, other in zip(*np.unravel_index(nearest, differing.shape), strict=True):
-            if np.isfinite(differing[row, other]):
-                beyond.append((int(differing[row, other]), start + int(row), int(other)))
-        beyond = sorted(beyond)[:BEYOND]
-    return np.concatenate(pairs), beyond
-
-
-def connected(pairs: np.ndarray, items: Sequence) -> list[list]:
-    """Groups of two and more items that pairs of indices join, also by way of others."""
-    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(items), len(items)))
-    component = connected_components(graph, directed=False)[1].tolist()
-    groups = by(component.__getitem__, range(len(items)))
-    return [[items[index] for index in group] for group in groups.values() if len(group) > 1]
 
 
 def named(groups: Sequence[Sequence[Seen]]) -> list[list[str]]:

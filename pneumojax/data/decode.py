@@ -52,19 +52,16 @@ class Decoded(NamedTuple):
     why: str = ""
 
 
-def decode(content: bytes | OSError, name: str, size: int, fit: str) -> Decoded:
+def decode(content: bytes, name: str, size: int, fit: str) -> Decoded:
     """One image, size x size pixels, by Pillow's antialiased bilinear filter.
 
     Args:
-      content: of the file, or why that cannot be had; without an errno the message names a remedy.
+      content: of the file.
       name: of the file; its suffix tells the format.
       size: pixels of a side.
       fit: `stretch` to a square, as the paper's set is, or `pad` with black, which keeps the aspect.
     """
     try:
-        if isinstance(content, OSError):
-            remedy = ": make it readable, or remove it" if content.errno else ""
-            raise Unreadable(f"{content.strerror or describe(content)}{remedy}")
         picture = read(content, name, REDUCED * size)
     except Unreadable as problem:
         return Decoded(None, why=str(problem))

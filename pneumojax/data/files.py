@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from pneumojax import checkpoint
 from pneumojax.data import CLASSES, Images
-from pneumojax.data.decode import Decoded, decode
+from pneumojax.data.decode import Decoded, Unreadable, decode
 from pneumojax.errors import BadInput, describe
 
 CACHE_VERSION = 3  # raise it when decoding changes
@@ -85,6 +85,12 @@ def label_of(name: str) -> int:
     return CLASSES.index(PurePosixPath(name).parent.name)
 
 
+def part_of(name: str) -> str:
+    """`train`, `val` or `test`, where a file lies below one; '' for others, generated images among them."""
+    top = name.split("/")[0]
+    return top if top in PARTS else ""
+
+
 def patient_key(name: str, pattern: str) -> str:
     """The groups of `pattern`, found at the start of the file's name, joined; '' where it does not fit."""
     match = re.match(pattern, PurePosixPath(name).name)
@@ -100,7 +106,7 @@ def subtype(name: str) -> str:
 def decode_all(source: Source, size: int, fit: str, keep: bool = True) -> dict[str, np.ndarray]:
     """Decodes all files: `digests`, `patients`, `why` one is unreadable; to keep, uint8 `pixels` [N, size, size]."""
     pixels = np.zeros((len(source.names) if keep else 0, size, size), np.uint8)
-    decoded = in_parallel(lambda name: read_and_decode(source, name, size, fit), source.names)
+    decoded = in_parallel(lambda name: read_and_decode(source.read, name, size, fit), source.names)
     rest = []
     progress = tqdm(decoded, "decoding images", len(source.names), unit=" images", mininterval=0.5)
     for index, one in enumerate(progress):
@@ -111,12 +117,21 @@ def decode_all(source: Source, size: int, fit: str, keep: bool = True) -> dict[s
     return {"pixels": pixels} | {name: np.array(column) for name, column in columns}
 
 
-def read_and_decode(source: Source, name: str, size: int, fit: str) -> Decoded:
-    """One image of a source, size x size pixels."""
+def content_of(read: Callable, name) -> bytes:
+    """What `read(name)` gives. Errors: Unreadable, which says what can be done where the system tells why."""
     try:
-        content = source.read(name)
+        return read(name)
     except OSError as error:
-        content = error
+        remedy = ": make it readable, or remove it" if error.errno else ""
+        raise Unreadable(f"{error.strerror or describe(error)}{remedy}") from error
+
+
+def read_and_decode(read: Callable, name, size: int, fit: str) -> Decoded:
+    """One image, size x size pixels, from what `read(name)` gives."""
+    try:
+        content = content_of(read, name)
+    except Unreadable as problem:
+        return Decoded(None, why=str(problem))
     return decode(content, name, size, fit)
 
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from absl import logging
@@ -51,12 +52,20 @@ def find(root: Path) -> list[str]:
         for name in entries(root / part / label)
         if not name.startswith(".")
     ]
+    return images_among(found, root)
+
+
+def images_among(found: Collection[str], where: Path) -> list[str]:
+    """Files in class folders that are images by their names, sorted; the others are told.
+
+    Errors: BadInput where there is none.
+    """
     names = sorted(name for name in found if PurePosixPath(name).suffix.lower() in FORMATS)
     if len(names) < len(found):
         others = sorted(set(found) - set(names))
-        logging.warning("%d files in %s are no images by their names: %s", len(others), root, ", ".join(others[:5]))
+        logging.warning("%d files in %s are no images by their names: %s", len(others), where, ", ".join(others[:5]))
     if not names:
-        raise BadInput(f"no images in {root}; it needs *{', *'.join(FORMATS)} in {LAYOUT}")
+        raise BadInput(f"no images in {where}; it needs *{', *'.join(FORMATS)} in {LAYOUT}")
     return names
 
 

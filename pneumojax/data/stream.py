@@ -44,7 +44,7 @@ class Streamed:
     def read_real(self, row: int) -> np.ndarray:
         """uint8 [S, S] of one real image."""
         source, name = self.files[row]
-        decoded = files.read_and_decode(source, name, self.size, self.fit)
+        decoded = files.read_and_decode(source.read, name, self.size, self.fit)
         if decoded.why:
             raise BadInput(f"{source.where}: {name} was readable at the start and is not now: {decoded.why}")
         return decoded.pixels
@@ -63,9 +63,9 @@ def batches(table, count: int, rows_of: Callable[[int], np.ndarray]) -> Iterator
     if not isinstance(table, Streamed):
         yield from ((table, rows_of(number)) for number in range(count))
         return
-    workers = os.cpu_count()
-    options = grain().ReadOptions(num_threads=workers, prefetch_buffer_size=AHEAD * workers)
-    read = grain().MapDataset.range(count).map(lambda number: table.read(np.asarray(rows_of(number))))
+    library, workers = grain(), os.cpu_count()
+    options = library.ReadOptions(num_threads=workers, prefetch_buffer_size=AHEAD * workers)
+    read = library.MapDataset.range(count).map(lambda number: table.read(rows_of(number)))
     for batch in read.to_iter_dataset(options):
         yield batch, np.arange(len(batch), dtype=np.int32)
 
