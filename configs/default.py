@@ -1,11 +1,13 @@
 """Every field once, with the paper's settings. The other configs import this one and set what differs.
 
-What the paper leaves open is taken from the MathWorks examples that it matches (MATLAB, 2019).
+A GAN, a model and a system may have fields of their own beside these: `DEFAULTS` of a module in gan/ or systems/, the
+fields of a `Model` in models/. What the paper leaves open is taken from the MathWorks examples that it matches (MATLAB,
+2019).
 """
 
 from ml_collections import ConfigDict
 
-from pneumojax.data import PATIENT_PATTERN
+from pneumojax.data import CLASSES, PATIENT_PATTERN
 
 
 def get_config() -> ConfigDict:
@@ -16,11 +18,13 @@ def get_config() -> ConfigDict:
     # clean: by patient, honest; paper: as published; official: the published folders train and test, a trial is a
     # seed; patient_kfold: all images, a trial is a fold
     c.protocols = ("clean", "paper")
+    c.arms = ("without_gan", "with_gan", "with_gan_epochs")  # functions of pneumojax/arms.py, or `module.function`
     c.enlarge = 10.0  # real plus generated images, as a multiple of the real ones
 
     c.data = d = ConfigDict()
     d.name = "folder"  # module of pneumojax/data: folder, kermany, phantom
-    # folder, kermany: holds NORMAL and PNEUMONIA, at its top or below train, val and test;
+    d.classes = CLASSES  # two or more, label 0 first: class folders, or subtypes (bacteria, virus) in names or folders
+    # folder, kermany: holds the class folders, at its top or below train, val and test;
     # kermany: or the prepared set, '' where `python -m pneumojax.data.prepare` puts it
     d.dir = ""
     d.on_bad = "error"  # unreadable images: error, or skip (counted in results.json)
@@ -31,17 +35,20 @@ def get_config() -> ConfigDict:
     d.residence = "device"  # of images: device (fastest), or stream from disk what is larger than memory
     d.memory = 32.0  # device: gigabytes that images may take
     d.phantom_images = (750, 1250)  # phantom: pictures of each class
-    d.subset = (234, 390)  # images a trial, NORMAL and PNEUMONIA (paper: 624, a tenth)
+    d.subset = (234, 390)  # images of each class a trial (paper: 624, a tenth)
     d.test_fraction = 0.2  # of the subset (paper, section 5)
     d.folds = 5  # patient_kfold
     d.fraction = 1.0  # of the training patients, for learning curves; not in paper
-    d.external = ()  # more test sets for every classifier: ({"name": "hospital", "dir": "DIR"}, …), as folder
+    # more test sets for every classifier: ({"name": "hospital", "dir": "DIR"}, …), as folder; "patient_pattern" if
+    # theirs is another
+    d.external = ()
 
     c.gan = g = ConfigDict()
     g.name = "dcgan"  # module of pneumojax/gan
     g.image_size = 64  # pixels; generated images are resized to the classifier's
     g.latent_dim = 100  # N(0, 1)
     g.filters = 64  # of the layer nearest to the image
+    g.d_steps = 1  # batches that a step takes: a critic's updates for one of the generator
     g.batch_size = 128  # partial batches are dropped
     g.epochs = 1000  # over the class's images; used where steps is 0
     g.steps = 0  # optimiser steps of each network
@@ -53,15 +60,18 @@ def get_config() -> ConfigDict:
     g.log_every = 100  # steps; also the steps in one dispatch
     g.sample_every = 500  # steps between sample grids
     g.save_every = 500  # steps between checkpoints
+    g.cache = "~/.cache/pneumojax"  # generated images by content, shared by runs; '' for none
 
     c.model = m = ConfigDict()
     m.name = "resnet18"  # module of pneumojax/models
     m.image_size = 224  # pixels; images are held at this size
-    m.width = 64  # of the first stage; 64 is the published network
     m.weights = "none"  # none: from scratch; torchvision: ImageNet's; a .safetensors, .pth or converted folder
     m.allow_missing = ()  # tensors or layers, by torchvision's names, that the weights may lack; they start anew
     m.cache = "~/.cache/pneumojax"  # downloaded weights
     m.dtype = "float32"  # that the network computes in: float32, bfloat16; parameters are float32
+
+    c.system = ConfigDict()
+    c.system.name = "finetune"  # module of pneumojax/systems: what gives logits
 
     c.classifier = k = ConfigDict()
     k.mode = "full"  # stages that are trained: full (all), head (the last layer), last_k; the others are frozen
@@ -69,14 +79,19 @@ def get_config() -> ConfigDict:
     k.batch_size = 10  # partial batches are dropped
     k.epochs = 6  # over the training images; used where steps is 0
     k.steps = 0  # optimiser steps of the arm without GAN; arms matched by epochs take more, in proportion
-    k.learning_rate = 3e-4  # SGD
+    k.optimizer = "sgd"  # sgd (with momentum), adam, adamw
+    k.learning_rate = 3e-4
     k.new_layer_rate = 10.0  # multiple of it for layers that model.weights does not bring (MATLAB's examples)
     k.schedule = "constant"  # of the learning rate: constant, or linear or cosine down to 0
     k.warmup = 0.0  # fraction of the steps in which it rises from 0
-    k.momentum = 0.9  # SGD
-    k.weight_decay = 1e-4  # L2 on kernels
-    k.flip = False  # classical augmentation: horizontal flips
-    k.shift = 0  # classical augmentation: shifts of up to so many pixels (MATLAB's example: 30)
+    k.momentum = 0.9  # sgd
+    k.weight_decay = 1e-4  # on kernels: L2, or decoupled in adamw
+    # classical augmentation, drawn anew for each image and step; what moves in is black
+    k.flip = False  # left to right, every other image
+    k.shift = 0  # up to so many pixels each way (MATLAB's example: 30)
+    k.rotation = 0.0  # up to so many degrees either way
+    k.zoom = 0.0  # by 1 - zoom to 1 + zoom
+    k.shear = 0.0  # up to so many degrees either way
     k.feature_dtype = "float32"  # head: features in memory: float32, bfloat16
     k.feature_memory = 8.0  # head: gigabytes that features may take
     k.predict_batch_size = 128  # images at a time in evaluation
@@ -85,4 +100,5 @@ def get_config() -> ConfigDict:
 
     c.evaluate = e = ConfigDict()
     e.resamples = 1000  # of patients in bootstraps and of signs in tests
+    e.declared = ("clean", "unseen", "with_gan")  # the contrast chosen before any result: protocol, part, arm
     return c
