@@ -1,34 +1,46 @@
-"""Finished runs side by side as a Markdown table, beside what the paper prints.
+"""Finished runs side by side as a Markdown table, beside what the paper prints; runs are told apart by what differs.
 
 python -m experiments.compare WORKDIR…
 """
 
-import json
 from pathlib import Path
 
-from pneumojax import cli, paper, report
-from pneumojax.errors import BadInput
+from pneumojax import cli, paper
+from pneumojax import config as configs
+from pneumojax import run as runs
+from pneumojax.report import tables
+from pneumojax.run import Run
 
-COLUMNS = ("accuracy", "recall_normal", "recall_pneumonia", "f1_macro", "auc")
+COLUMNS = ("accuracy", "f1_macro", "auc")
+ALWAYS = ("model.name", "classifier.mode", "gan.name", "seed")
+NOT_TOLD = ("data.dir", "data.cache", "gan.cache", "model.cache")  # places of files, which no result depends on
 
 
-def rows_of(results: dict) -> list[str]:
+def differing(found: list[Run]) -> list[str]:
+    """Fields that tell the runs apart, beside those that are always told."""
+    flat = [configs.flat(run.config.to_dict()) for run in found]
+    fields = dict.fromkeys(field for config in flat for field in config)
+    return [f for f in fields if f not in (*ALWAYS, *NOT_TOLD) and len({str(config.get(f)) for config in flat}) > 1]
+
+
+def rows_of(run: Run, fields: list[str]) -> list[str]:
     """One row for each protocol, arm and part of one run."""
-    classifier = results["classifier"]
-    name = f"{results['model']}, {classifier['mode'] if classifier['weights_digest'] else 'from scratch'}"
-    return [
-        " | ".join(
-            [
-                *(name, protocol, arm, part, report.image_counts(scores["trials"], part)),
-                *(" ".join(report.cell(scores if part == "test" else scores[part], column)) for column in COLUMNS),
-                printed(results["model"], protocol, arm, part),
-            ]
-        )
-        for protocol, arms in results["protocols"].items()
-        for arm, scores in arms.items()
-        for part in report.PARTS
-        if report.has_images(scores, part)
-    ]
+    flat = configs.flat(run.config.to_dict())
+    told = [str(flat.get(field, "")) for field in fields]
+    recalls = [f"recall_{name.lower()}" for name in run.config.data.classes]
+    rows = []
+    for protocol, arms in run.results["protocols"].items():
+        for name, arm in arms.items():
+            for part in [*tables.PARTS, *tables.more_parts(run, external=True)]:
+                summary = tables.summary_of(arm, part)
+                if summary:
+                    cells = [" ".join(tables.cell(summary, column)) for column in COLUMNS]
+                    cells.append(", ".join(tables.cell(summary, column)[0] for column in recalls))
+                    counts = tables.image_counts(arm["trials"], part)
+                    mark = " (diverged in part)" if "diverged" in arm else ""
+                    last = printed(run.results["model"], protocol, name, part)
+                    rows.append(" | ".join([*told, protocol, name + mark, part, counts, *cells, last]))
+    return rows
 
 
 def printed(model: str, protocol: str, arm: str, part: str) -> str:
@@ -50,13 +62,19 @@ def main(arguments=None) -> None:
     parser = cli.Parser(prog="python -m experiments.compare", description=main.__doc__)
     parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR", help="of a finished run")
     with cli.exit_codes():
-        rows = []
-        for workdir in parser.parse_args(arguments).workdirs:
-            try:
-                rows += rows_of(json.loads((workdir / "results.json").read_text()))
-            except (OSError, ValueError) as error:
-                raise BadInput(f"{workdir} is not the workdir of a finished run") from error
-    heads = ("network", "protocol", "arm", "scored on", "n", *COLUMNS, "the paper prints (accuracy)")
+        found = [runs.load(workdir) for workdir in parser.parse_args(arguments).workdirs]
+        fields = [*ALWAYS, *differing(found)]
+        rows = [row for run in found for row in rows_of(run, fields)]
+    heads = (
+        *fields,
+        "protocol",
+        "arm",
+        "scored on",
+        "n",
+        *COLUMNS,
+        "recall of each class",
+        "the paper prints (accuracy)",
+    )
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     print("\n".join(f"| {row} |" for row in rows))
 

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,31 +25,39 @@ def open_manager(directory: Path) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(directory.absolute(), options=options)
 
 
-def save(manager: ocp.CheckpointManager, step: int, state) -> None:
-    """Saves a tree of arrays under a step. Errors: OSError where the disk is full."""
+def save(manager: ocp.CheckpointManager, step: int, state, record: dict | None = None) -> None:
+    """Saves a tree of arrays under a step, and a record that JSON can hold. Errors: OSError where the disk is full."""
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(manager.directory))
     # Asked beforehand, since Orbax's threads print tracebacks of their own when a disk fills up under them.
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + MARGIN
     if shutil.disk_usage(manager.directory).free < needed:
         raise full
     try:
-        manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record or {}))
+        manager.save(step, args=args)
     except Exception as error:  # tensorstore wraps the system's error into one of its own
         if os.strerror(errno.ENOSPC) in str(error):
             raise full from error
         raise
 
 
-def restore(manager: ocp.CheckpointManager, state):
+def restore(manager: ocp.CheckpointManager, state) -> tuple[int, Any, dict]:
     """The newest state, with shapes, dtypes and shardings of the `state` given; that one where there is none.
 
-    Returns: (step, state); step 0 where nothing was saved.
+    Returns: (step, state, record); step 0 where nothing was saved.
     """
     step = manager.latest_step()
     if step is None:
-        return 0, state
+        return 0, state, {}
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-    return step, manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))).state
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
+    restored = manager.restore(step, args=args)
+    return step, restored.state, restored.record
+
+
+def has(directory: Path, step: int) -> bool:
+    """Whether the checkpoint of a step is there, whole."""
+    return (directory / str(step)).is_dir()
 
 
 @contextlib.contextmanager

@@ -1,26 +1,21 @@
-"""Fine-tunes a classifier on indices into a table of images or of their features, and predicts."""
+"""The pure functions of a neural classifier: a training step, features of its frozen stages, predictions."""
 
-import functools
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from clu import metrics
 from ml_collections import FrozenConfigDict
 
-from pneumojax import finetune, loop, sharding
-from pneumojax.data import CLASSES, pixels, stream
-from pneumojax.finetune import Tuning
-from pneumojax.metrics import Writer
-
-ROWS_KEPT = 4096  # steps; more than are read ahead
+from pneumojax import augment, loop, sharding, tuning
+from pneumojax.data import pixels
+from pneumojax.data import table as tables
+from pneumojax.data.table import Table
+from pneumojax.loop import Batch
+from pneumojax.tuning import Tuning
 
 
 class Recipe(NamedTuple):
@@ -40,20 +35,18 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
-@flax.struct.dataclass
-class TrainMetrics(metrics.Collection):
-    """What is logged of a training step."""
-
-    loss: metrics.Average.from_output("loss")
-    accuracy: metrics.Accuracy
-
-
 def optimizer(config) -> optax.GradientTransformation:
-    """Momentum; weight decay (L2) on kernels only, as MATLAB's trainer does for its biases. Not scaled by any rate."""
-    return optax.chain(
-        optax.add_decayed_weights(config.weight_decay, lambda params: jax.tree.map(lambda p: p.ndim > 1, params)),
-        optax.trace(config.momentum),
-    )
+    """What `config.optimizer` makes of a gradient, not scaled by any rate; weight decay on kernels only.
+
+    It is L2, a part of the gradient, but decoupled in `adamw` (Loshchilov and Hutter 2019). MATLAB's trainer spares its
+    biases as well.
+    """
+    decay = optax.add_decayed_weights(config.weight_decay, lambda params: jax.tree.map(lambda p: p.ndim > 1, params))
+    return {
+        "sgd": lambda: optax.chain(decay, optax.trace(config.momentum)),
+        "adam": lambda: optax.chain(decay, optax.scale_by_adam()),
+        "adamw": lambda: optax.chain(optax.scale_by_adam(), decay),
+    }[config.optimizer]()
 
 
 def start(recipe: Recipe, trained: dict) -> TrainState:
@@ -63,7 +56,7 @@ def start(recipe: Recipe, trained: dict) -> TrainState:
 
 def variables_of(state: TrainState, frozen: dict) -> dict:
     """{"params", "batch_stats"}, whole, of a state and what is not trained."""
-    return finetune.merge({"params": state.params, "batch_stats": state.batch_stats}, frozen)
+    return tuning.merge({"params": state.params, "batch_stats": state.batch_stats}, frozen)
 
 
 def apply(recipe: Recipe, variables: dict, x, **options):
@@ -103,37 +96,23 @@ def fresh_variables(key, model: nn.Module, size: int):
 init = jax.jit(fresh_variables, static_argnames=("model", "size"), compiler_options=loop.QUICK_COMPILATION)
 
 
-def augment(images, key, config):
-    """Classical augmentation of uint8 [N, S, S]: flips left to right and shifts, the space left behind black."""
-    flip_key, shift_key = jax.random.split(key)
-    if config.flip:
-        flipped = jax.random.bernoulli(flip_key, shape=(images.shape[0], 1, 1))
-        images = jnp.where(flipped, images[:, :, ::-1], images)
-    if config.shift:
-        limit = config.shift
-        padded = jnp.pad(images, ((0, 0), (limit, limit), (limit, limit)))
-        corners = jax.random.randint(shift_key, (images.shape[0], 2), 0, 2 * limit + 1)
-        images = jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, corner, images.shape[1:]))(padded, corners)
-    return images
-
-
-def train_step(state: TrainState, frozen: dict, examples, labels, key, rate, recipe: Recipe):
-    """One step of SGD on softmax cross-entropy.
+def train_step(state: TrainState, batch: Batch, key, frozen: dict, recipe: Recipe):
+    """One optimiser step on softmax cross-entropy.
 
     Args:
       state: trained parameters, batch statistics, optimiser.
-      frozen: {"params", "batch_stats"} that are not trained.
-      examples: images, uint8 [N, S, S], or their features, float [N, ...], which are not augmented.
-      labels: int32 [N].
+      batch: examples: images, uint8 [N, S, S], or their features, float [N, ...], which are not augmented; labels int32
+        [N]; fields: {"rate"}, the learning rate of this step.
       key: for augmentation and dropout.
-      rate: the learning rate of this step.
+      frozen: {"params", "batch_stats"} that are not trained.
       recipe: model, `config.classifier` and what is trained.
 
     Returns: (state, {"loss", "accuracy"}), means over the batch before the step.
     """
     augment_key, dropout_key = jax.random.split(key)
+    examples = batch.examples
     if examples.dtype == jnp.uint8:
-        images = augment(examples, augment_key, recipe.config)
+        images = augment.augment(examples, augment_key, recipe.config)
         examples = features_of(recipe, variables_of(state, frozen), images)
 
     def loss_of(params):
@@ -146,136 +125,36 @@ def train_step(state: TrainState, frozen: dict, examples, labels, key, rate, rec
             rngs={"dropout": dropout_key},
         )
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
         return losses.mean(), (logits, {"params": {}, "batch_stats": changed.get("batch_stats", {})})
 
     (loss, (logits, changed)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     updates, opt_state = optimizer(recipe.config).update(gradient, state.opt_state, state.params)
-    multiples = finetune.rates_of(state.params, recipe.tuning)
+    multiples = tuning.rates_of(state.params, recipe.tuning)
+    rate = batch.fields["rate"]
     params = jax.tree.map(
         lambda param, update, multiple: param - rate * multiple * update, state.params, updates, multiples
     )
-    batch_stats = finetune.split(changed, recipe.tuning)[0]["batch_stats"]
-    metrics_ = TrainMetrics.single_from_model_output(loss=loss, logits=logits, labels=labels).compute()
-    return TrainState(params, batch_stats, opt_state), metrics_
-
-
-def rows_of_step(pool: loop.Pool, key, step, recipe: Recipe):
-    """Inside jit: the images of the training step of number `step`, int32 [B]."""
-    return loop.batch_of(pool, jax.random.split(key)[0], step, recipe.config.batch_size)
+    batch_stats = tuning.split(changed, recipe.tuning)[0]["batch_stats"]
+    accuracy = jnp.mean(jnp.argmax(logits, -1) == batch.labels)
+    return TrainState(params, batch_stats, opt_state), {"loss": loss, "accuracy": accuracy}
 
 
 @partial(jax.jit, static_argnames="recipe")
-def rows_of_steps(pool: loop.Pool, key, numbers, recipe: Recipe):
-    """The images of the training steps of the numbers `numbers` [k], int32 [k, B]."""
-    return jax.lax.map(lambda step: rows_of_step(pool, key, step, recipe), numbers)
-
-
-def numbered_step(state, frozen, step, steps, table, labels, rows, key, recipe: Recipe):
-    """The training step of number `step` out of `steps`, on the images at `rows` [B]."""
-    examples, batch_labels = sharding.split_batch((table[rows], labels[rows]))
-    rate = recipe.config.learning_rate * finetune.schedule(step, steps, recipe.config)
-    step_key = jax.random.fold_in(jax.random.split(key)[1], step)
-    return train_step(state, frozen, examples, batch_labels, step_key, rate, recipe)
-
-
-@partial(jax.jit, static_argnames="recipe", donate_argnames="state")
-def advance(state, frozen, numbers, steps, table, labels, rows, key, recipe: Recipe):
-    """Training steps of the numbers `numbers` [k] out of `steps`, on the images at `rows` [k, B] of a table."""
-
-    def one(state, numbered):
-        step, rows = numbered
-        return numbered_step(state, frozen, step, steps, table, labels, rows, key, recipe)
-
-    return loop.scan(one, state, (numbers, rows))
-
-
-@partial(jax.jit, static_argnames="recipe")
-def logits_of(variables, table, indices, recipe: Recipe):
-    """Logits float32 [B, K] of the images or features at `indices` [B], in evaluation mode."""
-    examples = sharding.split_batch(table[indices])
+def logits_of(variables, examples, generated, index: tables.Index, recipe: Recipe):
+    """Logits float32 [B, K] of the images or features at an index [B] of a table, in evaluation mode."""
+    examples = sharding.split_batch(tables.take(examples, generated, index))
     if examples.dtype == jnp.uint8:
         examples = features_of(recipe, variables, examples)
     return from_features(recipe, variables, examples, train=False).astype(jnp.float32)
 
 
-def predict(variables, table, indices: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """Logits float32 [n, K] of the rows `indices` [n], each counted once however n divides into batches."""
+def predict(variables, table: Table, rows: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Logits float32 [n, K] of rows [n] of a table, each counted once however n divides into batches."""
     size = recipe.config.predict_batch_size
-    whole = -(-len(indices) // size) * size
-    rows = np.resize(indices, whole).reshape(-1, size)  # the last batch is filled up, then cut
-    batches = stream.batches(table, len(rows), rows.__getitem__)
-    logits = jax.device_get([logits_of(variables, *batch, recipe) for batch in batches])
-    return np.concatenate([np.zeros((0, len(CLASSES)), np.float32), *logits])[: len(indices)]
-
-
-def examples_of(recipe: Recipe, table, labels, pool: loop.Pool, key, steps: range) -> Callable:
-    """A function that gives (images, labels, rows [k, B]) for the numbers of training steps [k], called in order.
-
-    From a table on the device it chooses rows; from a stream the images come ahead of time.
-    """
-    if not isinstance(table, stream.Streamed):
-        return lambda numbers: (table, labels, rows_of_steps(pool, key, numbers, recipe))
-
-    @functools.lru_cache(ROWS_KEPT)  # drawn once, for the images ahead of time and for the labels with them
-    def rows_of(step):
-        return np.asarray(rows_of_steps(pool, key, np.array([step], np.int32), recipe)[0])
-
-    batches = stream.batches(table, len(steps), lambda number: rows_of(steps[number]))
-
-    def take(numbers):
-        images = np.concatenate([next(batches)[0] for _ in numbers])
-        rows = np.stack([rows_of(step) for step in numbers.tolist()])
-        return images, labels[rows.ravel()], np.arange(rows.size, dtype=np.int32).reshape(rows.shape)
-
-    return take
-
-
-def fit(
-    recipe: Recipe,
-    trained: dict,
-    frozen: dict,
-    table,
-    labels,
-    pool: loop.Pool,
-    steps: int,
-    key,
-    stage: str,
-    workdir: Path,
-    writer: Writer,
-) -> TrainState:
-    """Trains from given variables on the images of `pool`, going on from a checkpoint where there is one.
-
-    Args:
-      recipe: model, `config.classifier` and what is trained.
-      trained: {"params", "batch_stats"} that training changes, to start from.
-      frozen: the others.
-      table: uint8 [N, S, S] on the device, or `stream.Streamed`.
-      labels: int32 [N] on the device.
-      pool: the training images.
-      steps: optimiser steps.
-      key: everything random is folded from it.
-      stage: name of the stage, e.g. `trial0/clean/with_gan`.
-      workdir: where checkpoints go.
-      writer: where losses go.
-
-    Returns: the state after the last step, which is the one to score.
-    """
-    feed = None
-
-    def advance_fed(state, numbers):
-        nonlocal feed
-        if feed is None:  # from here on, wherever a checkpoint has it begin
-            feed = examples_of(recipe, table, labels, pool, key, range(int(numbers[0]), steps))
-        return advance(state, frozen, numbers, jnp.float32(steps), *feed(numbers), key, recipe)
-
-    return loop.train(
-        advance_fed,
-        sharding.replicate(jax.tree.map(jnp.copy, start(recipe, trained))),  # `advance` takes its state's memory
-        steps,
-        per_dispatch=recipe.config.log_every,
-        save_every=recipe.config.save_every,
-        directory=workdir / "checkpoints" / stage,
-        stages=(stage,),
-        writer=writer,
-    )
+    if len(rows) == 0:
+        return np.zeros((0, recipe.model.num_classes), np.float32)
+    padded = np.resize(rows, -(-len(rows) // size) * size)  # the last batch goes round to the first images
+    fed = tables.feed(table, padded.reshape(-1, size))
+    pieces = [logits_of(variables, examples, table.generated, index, recipe) for examples, index in fed]
+    return np.concatenate(jax.device_get(pieces))[: len(rows)]

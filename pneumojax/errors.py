@@ -21,7 +21,7 @@ class BadInput(StudyError):
 
 
 class Diverged(StudyError):
-    """A loss that is no longer finite."""
+    """Classifiers or GANs that are no longer finite."""
 
     exit_code = 3
 

@@ -1,9 +1,20 @@
-"""The loop around all training: dispatches of many steps, losses fetched after each, states saved and found again."""
+"""One way to train: jobs as rows of arrays, in turn, together as an axis of the arrays, or spread over devices.
+
+A job is a state, the rows that each of its steps takes, and a key. What a step does is a pure function
+
+    step(state, batch, key, constants, recipe) -> (state, {name: scalar})
+
+compiled once with its static `recipe`. Checkpoints, metrics, signals and what is no longer finite are dealt with here.
+"""
 
 import contextlib
+import hashlib
+import json
+import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,44 +24,91 @@ import numpy as np
 from absl import logging
 
 from pneumojax import checkpoint, sharding
-from pneumojax.errors import Diverged
+from pneumojax.data import table as tables
+from pneumojax.data.table import Table
 from pneumojax.metrics import Writer
-
-Advance = Callable[[Any, np.ndarray], tuple[Any, dict[str, jax.Array]]]
+from pneumojax.stage import Stage
+from pneumojax.timings import Timings
 
 # For programs that run once, as initialisation does: a tenth of the compilation, in which they spend all their time.
 QUICK_COMPILATION = {"xla_backend_optimization_level": 0}
 
 
-class Pool(NamedTuple):
-    """Images to train on, in an array whose shape does not depend on how many they are: programs compile once."""
+class Job(NamedTuple):
+    """One thing to train."""
 
-    rows: jax.Array  # int32 [capacity], indices of images; what follows the first `count` is not read
-    count: jax.Array  # int32
-
-
-def make_pool(rows: np.ndarray, capacity: int) -> Pool:
-    """Puts indices of images [n] on the device, n up to capacity."""
-    padded = np.zeros(capacity, np.int32)
-    padded[: len(rows)] = rows
-    return sharding.replicate(Pool(jnp.asarray(padded), jnp.int32(len(rows))))
+    stage: Stage
+    start: Callable[[], Any]  # gives the state before the first step, a tree of arrays
+    rows: np.ndarray  # int32 [steps, B], of the table
+    key: jax.Array  # step n draws from it and n alone
+    fields: dict[str, np.ndarray] = {}  # numbers of each step, [steps], for `Batch.fields`
+    done: bool = False  # whether nobody asks for its state any more
 
 
-def batch_of(pool: Pool, key, step, batch_size: int):
-    """Inside jit: the images of one step, int32 [batch_size].
+class Batch(NamedTuple):
+    """What one step of one job is given."""
 
-    Each epoch goes through the pool in a new order and drops the last, partial batch. The order is a function of key
-    and step alone, so a step can be replayed without those before it.
-    """
-    per_epoch = pool.count // batch_size
-    bits = jax.random.bits(jax.random.fold_in(key, step // per_epoch), pool.rows.shape)
-    order = jnp.argsort(jnp.where(jnp.arange(len(bits)) < pool.count, bits, jnp.uint32(2**32 - 1)))
-    return pool.rows[jax.lax.dynamic_slice(order, (step % per_epoch * batch_size,), (batch_size,))]
+    examples: jax.Array  # [B, …], of the table
+    labels: jax.Array  # int32 [B]
+    fields: dict[str, jax.Array]
 
 
-def steps_of_dispatch(per_dispatch: int) -> int:
-    """Steps in one call of a compiled program: one on a CPU, where XLA's loops slow convolutions down fivefold."""
-    return 1 if jax.default_backend() == "cpu" else per_dispatch
+class Diverged(NamedTuple):
+    """A job whose loss, state or logits are no longer finite."""
+
+    step: int  # after which it was seen
+    metric: str  # the loss's name, `state` or `logits`
+    checkpoint: str | None  # the last good one, below the workdir
+
+
+class Place(NamedTuple):
+    """Where training leaves its traces."""
+
+    workdir: Path
+    writer: Writer
+    timings: Timings
+
+    def checkpoints(self, stage: Stage) -> Path:
+        """The folder of a stage's checkpoints."""
+        return self.workdir / "checkpoints" / stage.name
+
+
+class Layout(NamedTuple):
+    """How the jobs of a group lie; static."""
+
+    together: bool  # as one more axis of the arrays, under vmap
+    spread: bool  # each on one device
+
+
+class Group(NamedTuple):
+    """Jobs that run at the same time, with equally many steps."""
+
+    jobs: Sequence[Job]
+    layout: Layout
+
+    @property
+    def steps(self) -> int:
+        return len(self.jobs[0].rows)
+
+    def padded(self) -> list[Job]:
+        """The jobs as the arrays hold them: equally many on each device, where the last one stands in for none."""
+        missing = -len(self.jobs) % jax.device_count() if self.layout.spread else 0
+        return [*self.jobs, *[self.jobs[-1]] * missing]
+
+    def directory(self, place: Place) -> Path:
+        """Of the checkpoints: those of a job that is alone are its own, several share one while they train."""
+        if len(self.jobs) == 1:
+            return place.checkpoints(self.jobs[0].stage)
+        names = " ".join(job.stage.name for job in self.jobs)
+        return place.workdir / "checkpoints" / "jobs" / hashlib.sha256(names.encode()).hexdigest()[:12]
+
+
+def epochs(pool: np.ndarray, batch_size: int, steps: int, seed: int) -> np.ndarray:
+    """The rows of each step, int32 [steps, batch_size]: an epoch is the pool in a new order, less a partial batch."""
+    rng = np.random.default_rng(seed)
+    per_epoch = len(pool) // batch_size
+    orders = [rng.permutation(pool)[: per_epoch * batch_size] for _ in range(-(-steps // per_epoch))]
+    return np.concatenate([np.zeros(0, np.int32), *orders]).reshape(-1, batch_size)[:steps].astype(np.int32)
 
 
 def scan(one, state, steps):
@@ -61,76 +119,256 @@ def scan(one, state, steps):
     return jax.lax.scan(one, state, steps)
 
 
-def train(
-    advance: Advance,
-    state,
-    steps: int,
-    *,
-    per_dispatch: int,
-    save_every: int,
-    directory: Path,
-    stages: tuple[str, ...],
-    writer: Writer,
-    after: Callable[[int, Any], None] = lambda step, state: None,
-):
-    """Runs a stage's steps from its newest checkpoint, or from `state` where there is none, to the last one.
+def stack(trees: Sequence):
+    """Trees of arrays as one tree with a new axis 0."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def at(tree, index: int):
+    """One of the trees that were stacked."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+@partial(jax.jit, static_argnames=("step", "recipe", "layout"), donate_argnames="states")
+def advance(states, keys, inputs, shared, step, recipe, layout: Layout):
+    """Steps of jobs.
 
     Args:
-      advance: (state, numbers of the steps, int32 [k]) → (state, {name: [k] or [k, stages]}); compiled.
-      steps: how many there are.
-      per_dispatch: steps whose mean losses are logged, run in one dispatch where that is faster.
-      save_every: steps between checkpoints; the last step is always saved.
-      directory: the checkpoints.
-      stages: what is trained, several if they are trained as one; prefixes of the metrics' tags.
-      writer: where the metrics go.
-      after: called with (step, state) after each dispatch, for pictures.
+      states: of jobs along axis 0.
+      keys: [jobs].
+      inputs: {"number", "index", "labels", "fields"} of each step: arrays [steps, jobs, …].
+      shared: (examples, generated, constants), the same for all jobs.
+      step: what a step does.
+      recipe: static; what `step` depends on besides its arrays.
+      layout: how the jobs lie.
 
-    Returns: the state after the last step.
-
-    Errors: Diverged where a loss is not finite; the last good checkpoint stays. SIGTERM and SIGINT save the state
-    and end the process by SystemExit(128 + signal).
+    Returns: (states, {name: [steps, jobs]}).
     """
-    size = steps_of_dispatch(per_dispatch)
-    with checkpoint.open_manager(directory) as manager, deferred_signals() as received:
-        step, state = checkpoint.restore(manager, state)
-        while step < steps:
-            started = time.monotonic()
-            until = min(step + per_dispatch, steps)
-            pieces = []
-            for start in range(step, until, size):
-                state, piece = advance(state, np.arange(start, min(start + size, until), dtype=np.int32))
-                pieces.append(piece)
-            pieces = jax.device_get(pieces)
-            metrics = {
-                name: np.concatenate([piece[name] for piece in pieces]).reshape(until - step, len(stages))
-                for name in pieces[0]
+
+    def one_job(state, key, inputs, shared):
+        examples, generated, constants = shared
+        batch = Batch(tables.take(examples, generated, inputs["index"]), inputs["labels"], inputs["fields"])
+        if not (layout.together or layout.spread):
+            batch = batch._replace(**sharding.split_batch({"examples": batch.examples, "labels": batch.labels}))
+        return step(state, batch, jax.random.fold_in(key, inputs["number"]), constants, recipe)
+
+    def on_a_device(states, keys, inputs, shared):
+        def one(states, inputs):
+            if layout.together:
+                return jax.vmap(one_job, (0, 0, 0, None))(states, keys, inputs, shared)
+            return jax.tree.map(lambda leaf: leaf[None], one_job(at(states, 0), keys[0], at(inputs, 0), shared))
+
+        return scan(one, states, inputs)
+
+    return (sharding.each_its_own(on_a_device) if layout.spread else on_a_device)(states, keys, inputs, shared)
+
+
+@jax.jit
+def finite(states):
+    """Which jobs' states [jobs, …] hold finite numbers alone: bool [jobs]."""
+    leaves = [leaf for leaf in jax.tree.leaves(states) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).reshape(len(leaf), -1).all(1) for leaf in leaves]), 0)
+
+
+def groups(jobs: Sequence[Job], together: bool) -> list[Group]:
+    """The jobs that run at the same time: those with equally many steps, where it is more than one.
+
+    On several devices each job is computed on one of them; a job that is alone has its batches split over all.
+    """
+    layout = Layout(together, spread=jax.device_count() > 1 and len(jobs) > 1)
+    if layout == Layout(together=False, spread=False):
+        return [Group([job], layout) for job in jobs]
+    result = []
+    for steps in dict.fromkeys(len(job.rows) for job in jobs):
+        own = [job for job in jobs if len(job.rows) == steps]
+        width = len(own) if together else jax.device_count()
+        result += [Group(own[first : first + width], layout) for first in range(0, len(own), width)]
+    return result
+
+
+def train(
+    step: Callable,
+    jobs: Sequence[Job],
+    table: Table,
+    constants,
+    recipe,
+    place: Place,
+    together: bool = False,
+    after: Callable[[Stage, int, Any], None] = lambda stage, step, state: None,
+) -> Iterator[tuple[Job, Any]]:
+    """Trains jobs, going on from checkpoints where there are some.
+
+    Args:
+      step: what a step does, as above.
+      jobs: all that belong together, whatever of them is done: how they are grouped depends on nothing else.
+      table: what their rows refer to.
+      constants: a tree of arrays for all steps.
+      recipe: hashable, with a `config` that has `log_every` and `save_every`, in steps.
+      place: where checkpoints and metrics go.
+      together: whether jobs are one more axis of the arrays; else they run in turn, or spread over devices.
+      after: called with (stage, steps done, state) each `log_every` steps and at the end, for pictures.
+
+    Yields: (job, its state after the last step, or how it diverged), group after group, but for groups that are done.
+    Where a job diverges the others go on without it.
+
+    SIGTERM and SIGINT save the state after the step that runs and end the process by SystemExit(128 + signal).
+    """
+    for group in groups(jobs, together):
+        if all(job.done for job in group.jobs):
+            continue
+        stage, batch = group.jobs[0].stage, group.jobs[0].rows.shape[1]
+        if not group.layout.spread and batch % jax.device_count():
+            devices = jax.device_count()
+            logging.warning(
+                "%s: %d devices do not divide a batch of %d: each has all of it", stage.name, devices, batch
+            )
+        diverged = {i: how for i, job in enumerate(group.jobs) if (how := diverged_before(place, job.stage))}
+        own = [place.checkpoints(job.stage) for job in group.jobs]
+        if all(i in diverged or checkpoint.has(directory, group.steps) for i, directory in enumerate(own)):
+            states = {i: newest(own[i], job.start()) for i, job in enumerate(group.jobs) if i not in diverged}
+        else:
+            states = train_group(group, diverged, (step, recipe), table, constants, place, after)
+        for index, job in enumerate(group.jobs):
+            yield job, diverged.get(index) or states[index]
+
+
+def train_group(group: Group, diverged: dict, step_and_recipe, table, constants, place: Place, after) -> dict[int, Any]:
+    """`train` for one group; `diverged` takes what diverges. Returns: the last states of the others, by their index."""
+    recipe = step_and_recipe[1]
+    jobs, every = group.padded(), recipe.config.log_every
+    put = sharding.spread if group.layout.spread else sharding.replicate
+    states, keys = put(stack([job.start() for job in jobs])), put(stack([job.key for job in jobs]))
+    rows = np.stack([job.rows for job in jobs], 1)
+    with checkpoint.open_manager(group.directory(place)) as manager, deferred_signals() as received:
+        done, states, record = checkpoint.restore(manager, states)
+        window = {name: np.array(values, np.float32) for name, values in record.get("window", {}).items()}
+        pieces = dispatches(done, group.steps, every)
+        waiting, started = [], time.monotonic()
+        for (begin, end), (examples, index) in zip(
+            pieces, tables.feed(table, [rows[slice(*piece)] for piece in pieces]), strict=True
+        ):
+            inputs = {
+                "number": np.broadcast_to(np.arange(begin, end, dtype=np.int32)[:, None], (end - begin, len(jobs))),
+                "index": index,
+                "labels": table.labels[rows[begin:end]],
+                "fields": {name: np.stack([job.fields[name][begin:end] for job in jobs], 1) for name in jobs[0].fields},
             }
-            finite = np.all([np.isfinite(values) for values in metrics.values()], 0)
-            if not finite.all():
-                first, which = np.argwhere(~finite)[0]
-                raise Diverged(
-                    f"{stages[which]}: the loss is not finite at step {step + first + 1}; lower the "
-                    f"learning rate and use a new --workdir. Last good checkpoint: "
-                    + (f"{directory}/{manager.latest_step()}" if manager.latest_step() else "none")
-                )
-            rate = (until - step) / (time.monotonic() - started)
-            step = until
-            text = " ".join(f"{name} {values.mean():.4f}" for name, values in metrics.items())
-            others = f" and {len(stages) - 1} more" if len(stages) > 1 else ""
-            logging.info("%s%s step %d/%d %s (%.3g steps/s)", stages[0], others, step, steps, text, rate)
-            means = {
-                f"{stage}/{name}": float(values[:, index].mean())
-                for index, stage in enumerate(stages)
-                for name, values in metrics.items()
-            }
-            writer.write_scalars(step, means)
-            after(step, state)
-            if step % save_every < per_dispatch or step == steps or received:
-                writer.flush()
-                checkpoint.save(manager, step, state)
+            shared = (examples, table.generated, constants)
+            states, metrics = advance(states, keys, inputs, shared, *step_and_recipe, group.layout)
+            waiting.append(metrics)
+            jax.block_until_ready(waiting[-2:][0])  # one step late, so that a signal waits for no more
+            whole = end % every == 0 or end == group.steps
+            if not (whole or received):
+                continue
+            fresh = joined(jax.device_get(waiting))
+            window = joined([window, fresh]) if window else fresh
+            first, waiting = end - len(next(iter(fresh.values()))), []
+            seen = not_finite(fresh, first)
+            if whole:
+                report(group, diverged.keys() | seen, end, window, time.monotonic() - started, place.writer)
+                window, started = {}, time.monotonic()
+            due = end % recipe.config.save_every < every or end == group.steps or received
+            if due:
+                seen |= {i: (end, "state") for i in np.flatnonzero(~jax.device_get(finite(states))) if i not in seen}
+            note_divergence(group, diverged, seen, manager, states, place)
+            if len(diverged) == len(group.jobs):
+                break
+            if whole:
+                for i, job in enumerate(group.jobs):
+                    if i not in diverged:
+                        after(job.stage, end, at(states, i))
+            if due:
+                place.writer.flush()
+                place.timings.flush()
+                checkpoint.save(manager, end, states, {"window": {k: v.tolist() for k, v in window.items()}})
             if received:
+                logging.info("signal %d: %s is saved after step %d", received[0], group.jobs[0].stage.name, end)
                 raise SystemExit(128 + received[0])
-    return state
+    return keep(group, diverged, states, place)
+
+
+def dispatches(done: int, steps: int, every: int) -> list[tuple[int, int]]:
+    """The steps of each call of the compiled program; none goes beyond a multiple of `every`."""
+    size = every if jax.default_backend() != "cpu" else 1  # XLA's loops slow convolutions down fivefold on a CPU
+    pieces = []
+    while done < steps:
+        end = min(done + size, (done // every + 1) * every, steps)
+        pieces.append((done, end))
+        done = end
+    return pieces
+
+
+def joined(pieces: Sequence[dict]) -> dict[str, np.ndarray]:
+    """Metrics of steps that follow one another: {name: [steps, jobs]}."""
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+
+def not_finite(metrics: dict[str, np.ndarray], first: int) -> dict[int, tuple[int, str]]:
+    """Jobs in whose metrics [steps, jobs] a number is not finite: index → (steps done, metric)."""
+    bad = {name: ~np.isfinite(values) for name, values in metrics.items()}
+    seen = {}
+    for job in np.flatnonzero(np.any(list(bad.values()), (0, 1))).tolist():
+        step = int(np.argmax(np.any([values[:, job] for values in bad.values()], 0)))
+        seen[job] = (first + step + 1, next(name for name, values in bad.items() if values[step, job]))
+    return seen
+
+
+def note_divergence(group: Group, diverged: dict, seen: dict, manager, states, place: Place) -> None:
+    """Puts what was seen of jobs into `diverged` and on the disk, and keeps the last good checkpoint of each."""
+    for i in sorted(i for i in seen if i < len(group.jobs) and i not in diverged):
+        stage, last = group.jobs[i].stage, manager.latest_step()
+        own = place.checkpoints(stage)
+        if last and len(group.jobs) > 1:  # the others write over the one that they share
+            good = checkpoint.restore(manager, states)[1]
+            with checkpoint.open_manager(own) as its:
+                checkpoint.save(its, last, at(good, i))
+        kept = str(own.relative_to(place.workdir) / str(last)) if last else None
+        diverged[i] = Diverged(*seen[i], kept)
+        logging.error("%s diverged: %s is not finite after step %d", stage.name, diverged[i].metric, diverged[i].step)
+        checkpoint.write_json(record_of_divergence(place, stage), diverged[i]._asdict())
+
+
+def report(group: Group, without, step: int, window: dict[str, np.ndarray], seconds: float, writer: Writer) -> None:
+    """Logs and writes the mean metrics of a window, [steps, jobs], of all jobs but some."""
+    rate = len(next(iter(window.values()))) / seconds
+    others = f" and {len(group.jobs) - 1} more" if len(group.jobs) > 1 else ""
+    text = " ".join(f"{name} {values[:, : len(group.jobs)].mean():.4f}" for name, values in window.items())
+    name = group.jobs[0].stage.name
+    logging.info("%s%s step %d/%d %s (%.3g steps/s)", name, others, step, group.steps, text, rate)
+    for i, job in enumerate(group.jobs):
+        if i not in without:
+            writer.write_scalars(job.stage, step, {name: float(v[:, i].mean()) for name, v in window.items()})
+
+
+def keep(group: Group, diverged: dict, states, place: Place) -> dict[int, Any]:
+    """The last states of jobs by their index, each saved as its own, where they shared a checkpoint."""
+    last = {i: at(states, i) for i in range(len(group.jobs)) if i not in diverged}
+    if len(group.jobs) > 1:
+        for i, state in last.items():
+            own = place.checkpoints(group.jobs[i].stage)
+            if not checkpoint.has(own, group.steps):
+                with checkpoint.open_manager(own) as manager:
+                    checkpoint.save(manager, group.steps, state)
+        shutil.rmtree(group.directory(place))
+    return last
+
+
+def diverged_before(place: Place, stage: Stage) -> Diverged | None:
+    """How a stage diverged, if an earlier start of this run saw it."""
+    path = record_of_divergence(place, stage)
+    return Diverged(**json.loads(path.read_text())) if path.exists() else None
+
+
+def record_of_divergence(place: Place, stage: Stage) -> Path:
+    """The file that says that a stage diverged."""
+    directory = place.checkpoints(stage)
+    return directory.with_name(f"{directory.name}.diverged.json")
+
+
+def newest(directory: Path, target):
+    """The newest state in a directory, as a tree like `target`."""
+    with checkpoint.open_manager(directory) as manager:
+        return checkpoint.restore(manager, sharding.replicate(target))[1]
 
 
 @contextlib.contextmanager

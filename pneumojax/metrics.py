@@ -1,15 +1,21 @@
-"""Losses and pictures over steps: TensorBoard events and `metrics.jsonl`, with clu's method names.
+"""Losses and pictures over steps: `metrics.jsonl`, sample grids, and TensorBoard events made from both.
 
-clu's own writers import TensorFlow, so this is their small twin. A step that was already written is not written to
-`metrics.jsonl` again, so that a run that was killed and went on leaves the same file as one that was not.
+clu's own writers import TensorFlow, so this is their small twin. A line that was already written is not written again,
+and TensorBoard's events are made anew from the lines at each start: a run that was killed and went on leaves what one
+that was not killed leaves.
 """
 
+import io
 import json
 import os
 import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
+from pneumojax import checkpoint
+from pneumojax.stage import Stage
 
 # tensorboardX imports torch where it is installed: three seconds for nothing that is used here.
 _torch = sys.modules.get("torch")
@@ -23,37 +29,51 @@ else:
 
 
 class Writer:
-    """Appends to the metrics of a workdir. Tags are `<stage>/<metric>`, e.g. `trial0/clean/gan_normal/d_loss`."""
+    """Appends to the metrics of a workdir: one line for each stage and step, `{"step", "trial", "protocol", …}`."""
 
-    def __init__(self, workdir: Path):
-        self._path = workdir / "metrics.jsonl"
-        self._path.touch()
-        text = self._path.read_text()
+    def __init__(self, workdir: Path, hparams: dict):
+        self._workdir = workdir
+        path = workdir / "metrics.jsonl"
+        path.touch()
+        text = path.read_text()
         whole = text[: text.rfind("\n") + 1]  # a kill can leave half a line
-        os.truncate(self._path, len(whole))
-        self._seen = set(whole.splitlines())
-        self._lines = self._path.open("a")
+        os.truncate(path, len(whole.encode()))
+        for events in workdir.glob("events.out.tfevents.*"):
+            events.unlink()
         self._board = tensorboardX.SummaryWriter(str(workdir), flush_secs=30)
+        self._board.add_text("config", f"```\n{json.dumps(hparams, indent=2)}\n```")
+        self._seen = set(whole.splitlines())
+        for row in read(workdir):
+            self._show(row)
+        self._lines = path.open("a")
 
-    def write_scalars(self, step: int, scalars: dict[str, float]) -> None:
-        """Writes the scalars of one step."""
-        line = json.dumps({"step": step, **scalars})
+    def write_scalars(self, stage: Stage, step: int, scalars: dict[str, float]) -> None:
+        """Writes the scalars of one stage and step."""
+        self._write({"step": step, **stage.fields(), **scalars})
+
+    def write_grid(self, stage: Stage, step: int, content: bytes) -> None:
+        """Writes a PNG of generated images into `samples`, whole or not at all."""
+        name = f"samples/generated-{stage.name.replace('/', '-')}-{step:06d}.png"
+        checkpoint.write_bytes(self._workdir / name, content)
+        self._write({"step": step, **stage.fields(), "grid": name})
+
+    def _write(self, row: dict) -> None:
+        line = json.dumps(row)
         if line in self._seen:
             return
         self._seen.add(line)
         self._lines.write(line + "\n")
         self._lines.flush()
-        for tag, value in scalars.items():
-            self._board.add_scalar(tag, value, step)
+        self._show(row)
 
-    def write_images(self, step: int, images: dict[str, np.ndarray]) -> None:
-        """Writes uint8 pictures [H, W] to TensorBoard."""
-        for tag, image in images.items():
-            self._board.add_image(tag, image, step, dataformats="HW")
-
-    def write_hparams(self, hparams: dict) -> None:
-        """Writes the config to TensorBoard as text."""
-        self._board.add_text("config", f"```\n{json.dumps(hparams, indent=2)}\n```")
+    def _show(self, row: dict) -> None:
+        step, stage, values = parted(row)
+        for name, value in values.items():
+            if name == "grid":
+                picture = np.asarray(Image.open(io.BytesIO((self._workdir / value).read_bytes())))
+                self._board.add_image(f"{stage.name}/generated", picture, step, dataformats="HWC"[: picture.ndim])
+            else:
+                self._board.add_scalar(f"{stage.name}/{name}", value, step)
 
     def flush(self) -> None:
         """Brings all that was written to the disk."""
@@ -61,17 +81,23 @@ class Writer:
         self._board.flush()
 
     def close(self) -> None:
+        """Puts the lines into the order of stages and steps, in whatever order they were written."""
         self.flush()
         self._lines.close()
         self._board.close()
+        rows = sorted(read(self._workdir), key=lambda row: (parted(row)[1], row["step"], "grid" in row))
+        lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+        checkpoint.write_bytes(self._workdir / "metrics.jsonl", lines.encode())
 
 
-def read(workdir: Path) -> dict[str, dict[int, float]]:
-    """The scalars of `metrics.jsonl`: {tag: {step: value}}."""
-    curves: dict[str, dict[int, float]] = {}
-    for line in (workdir / "metrics.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        step = row.pop("step")
-        for tag, value in row.items():
-            curves.setdefault(tag, {})[step] = value
-    return curves
+def parted(row: dict) -> tuple[int, Stage, dict]:
+    """(step, stage, values) of a line of `metrics.jsonl`."""
+    values = dict(row)
+    step = values.pop("step")
+    stage = Stage(**{field: values.pop(field) for field in Stage._fields if field in values})
+    return step, stage, values
+
+
+def read(workdir: Path) -> list[dict]:
+    """The lines of `metrics.jsonl`."""
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]

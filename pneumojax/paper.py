@@ -4,6 +4,8 @@ Its pictures have the predicted class in rows; `MATRICES` are transposed into `[
 of these are under its own protocol: the test sets with GAN hold generated images, and patients are on both sides.
 """
 
+CLASSES = ("NORMAL", "PNEUMONIA")
+
 # Figure 7a; those of the other three models are only in pictures and are not known.
 MATRICES_WITHOUT_GAN = {"alexnet": ((42, 5), (9, 69))}
 

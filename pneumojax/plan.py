@@ -1,133 +1,167 @@
 """What a study will do, and whether it can: drawn and checked before anything is written."""
 
-import math
 from types import ModuleType
+from typing import NamedTuple
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
+import numpy as np
 from absl import logging
-from clu import parameter_overview
 
-from pneumojax import classify, data, heads, protocols, sharding
-from pneumojax.data import splits, stream
+from pneumojax import arms, gan, lookup, protocols
+from pneumojax.arms import Arm
+from pneumojax.config import with_overrides
+from pneumojax.data import Images, splits
 from pneumojax.errors import BadInput
-from pneumojax.gan import train as gan_train
-from pneumojax.protocols import Plan
+from pneumojax.stage import Stage, seed_of
+
+Plans = dict[tuple[int, str], "Plan"]  # by trial and protocol
 
 
-def shapes(config, model: nn.Module) -> dict:
-    """The shapes of the classifier's variables. Errors: BadInput where it cannot be built at its image size."""
-    size = config.model.image_size
-    try:
-        return jax.eval_shape(lambda: classify.fresh_variables(jax.random.key(0), model, size))
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise BadInput(
-            f"config.model.image_size={size}: {config.model.name} cannot be built at this size; raise it", [str(error)]
-        ) from error
+class Plan(NamedTuple):
+    """One protocol of one trial, in rows of the study's table."""
+
+    trial: int
+    protocol: str
+    seen_by_gan: np.ndarray  # rows of the real images that the GAN is trained on
+    generated: np.ndarray  # int [classes], images that it is to make
+    first_generated: int  # row of the first of them
+    arms: dict[str, Arm]
+    record: dict  # this protocol's entry in splits.json, rows for names
+
+    def gan_stages(self, module: ModuleType, classes) -> dict[Stage, tuple[int, ...]]:
+        """The states that its GAN needs → the labels that each is trained on; none where nothing is generated."""
+        if not self.generated.sum():
+            return {}
+        return {
+            Stage(self.trial, self.protocol, gan=name): labels for name, labels in gan.states(module, classes).items()
+        }
 
 
-def check_networks(config, model: nn.Module, gan_module: ModuleType) -> dict:
-    """`shapes`, which are logged. Errors: BadInput where a network cannot be built at its image size."""
-    jax.eval_shape(lambda: gan_module.init(jax.random.key(0), config.gan))
-    variables = shapes(config, model)
-    parameter_overview.log_parameter_overview(variables, include_stats=False, msg=config.model.name)
-    return variables
+class World(NamedTuple):
+    """All images that a study speaks of: its own, the external ones, then generated ones; a column each, by row."""
+
+    names: list[str]
+    labels: np.ndarray  # int32
+    patients: list[str]  # a generated image is a patient of its own
+    parts: list[str]
+    subtypes: list[str]
 
 
-def check_batches(config, gan_module: ModuleType, plans: dict[tuple[int, str], Plan], labels: dict[str, int]) -> None:
-    """Errors: BadInput where a batch has more images than there are to train on."""
-    for one in plans.values():
-        counts = splits.count(one.seen_by_gan, labels)
-        images = {"classifier": min(len(arm.train) for arm in one.arms.values())}
-        if one.generated:
-            images["gan"] = min(sum(counts[label] for label in own) for own in gan_train.parts(gan_module).values())
-        for field, there in images.items():
-            if config[field].batch_size > there:
-                raise BadInput(
-                    f"config.{field}.batch_size={config[field].batch_size} is more than the {there} images there are "
-                    f"to train on; lower it or raise config.data.subset or config.data.fraction"
-                )
-
-
-def table_of(images: data.Images, config, plans: dict[tuple[int, str], Plan]):
-    """The real images as a table: uint8 [N, S, S] on the device, or streamed from disk.
-
-    Errors: BadInput where they and the generated ones take more of the device than is allowed, or cannot be streamed.
-    """
-    size = config.model.image_size
-    if config.data.residence == "stream":
-        if not isinstance(images.pixels, tuple):
-            raise BadInput(
-                f"config.data.residence='stream': {config.data.name} is drawn in memory and not read from files; "
-                "give 'device'"
-            )
-        stream.grain()
-        return stream.Streamed(images.pixels, size, config.data.fit)
-    rows = len(images.names) + max(len(one.generated) for one in plans.values())
-    gigabytes = rows * size * size / 1e9
-    if gigabytes > config.data.memory:
-        raise BadInput(
-            f"config.data.memory={config.data.memory}: {rows} images of {size} x {size} pixels take {gigabytes:.1f} "
-            "gigabytes of the device; raise it, or give config.data.residence='stream'"
-        )
-    return sharding.replicate(images.pixels)
-
-
-def check_memory(config, plans: dict[tuple[int, str], Plan], images: int, shape: tuple[int, ...]) -> None:
-    """Errors: BadInput where the features of all images, each of `shape`, take more than is allowed."""
-    counts = [images, *(len(one.generated) for one in plans.values())]
-    rows = heads.rows_of_table(counts, config.classifier.predict_batch_size)
-    gigabytes = rows * math.prod(shape) * jnp.dtype(config.classifier.feature_dtype).itemsize / 1e9
-    if gigabytes > config.classifier.feature_memory:
-        raise BadInput(
-            f"config.classifier.feature_memory={config.classifier.feature_memory}: the features of {rows} images, "
-            f"{' x '.join(map(str, shape))} {config.classifier.feature_dtype} each, take {gigabytes:.1f} gigabytes; "
-            "raise it, give config.classifier.feature_dtype='bfloat16', or fewer trials or protocols"
-        )
-
-
-def draw(
-    images: data.Images, external: dict[str, list[str]], config, gan_module: ModuleType
-) -> tuple[dict[tuple[int, str], Plan], list[int]]:
+def draw(own: Images, external: dict[str, np.ndarray], count: int, config) -> tuple[Plans, list[int]]:
     """What each trial and protocol will do.
 
     Args:
-      images: of the study itself.
-      external: names of further test sets, which every arm is scored on.
+      own: images of the study itself.
+      external: rows of further test sets, which every arm is scored on.
+      count: of real images, external ones included; generated ones get the rows behind them.
       config: of the study.
-      gan_module: of `config.gan.name`.
 
-    Returns: ((trial, protocol) → plan, trials that share patients).
+    Returns: (plans, trials that share patients).
+
+    Errors: BadInput where the images do not suffice, or an arm is not known or misses fields.
     """
-    labels = dict(zip(images.names, images.labels.tolist(), strict=True))
-    groups = splits.group(images.names, images.patients, images.digests)
+    groups = splits.group(own.patients, own.digests)
     subsets = {}
     if set(config.protocols) & set(protocols.SUBSET):
-        subsets = splits.draw_subsets(labels, groups, config.data.subset, config.trials, config.seed)
+        classes = config.data.classes
+        subsets = splits.draw_subsets(own.labels, groups, config.data.subset, classes, config.trials, config.seed)
     overlapping = [trial for trial, subset in subsets.items() if not subset.disjoint]
     if overlapping:
         logging.warning("trials %s share patients with earlier ones: the images do not suffice", overlapping)
-    collection = protocols.Collection(labels, groups, subsets)
-    parts = {f"external/{name}": names for name, names in external.items()}
-    plans = {
-        (trial, protocol): protocols.PROTOCOLS[protocol](collection, config, trial).and_scored_on(parts)
-        for trial in config.trials
-        for protocol in config.protocols
-    }
-    check_batches(config, gan_module, plans, labels)
+    collection = protocols.Collection(own.names, own.labels, groups, own.parts, subsets, count)
+    plans = {}
+    for trial in config.trials:
+        for protocol in config.protocols:
+            drawn = protocols.PROTOCOLS[protocol](collection, config, trial)
+            first = collection.first_generated
+            plans[trial, protocol] = Plan(
+                trial,
+                protocol,
+                drawn.seen_by_gan,
+                drawn.generated,
+                first,
+                arms_of(drawn, protocol, trial, config, external),
+                drawn.record,
+            )
+            collection = collection._replace(first_generated=first + int(drawn.generated.sum()))
     return plans, overlapping
 
 
-def official_groups_on_both_sides(plans: dict[tuple[int, str], Plan]) -> int:
+def arms_of(drawn: protocols.Drawn, protocol: str, trial: int, config, external) -> dict[str, Arm]:
+    """The arms of `config.arms` that have a place under a protocol."""
+    offer = arms.Offer(
+        plain=drawn.plain,
+        pooled=drawn.pooled,
+        equal_steps=protocol in protocols.REAL_TEST,
+        seed=seed_of(config.seed, trial, protocol, "arms"),
+        config=config.classifier,
+    )
+    found = {}
+    for name in config.arms:
+        arm = lookup.function("pneumojax.arms", name, "config.arms")(offer)
+        if arm is not None:
+            with_overrides(config.classifier, arm.overrides)
+            found[name.rpartition(".")[2]] = arm._replace(tests=arm.tests | external)
+    if not found:
+        raise BadInput(f"config.arms={config.arms}: none has a place under the protocol {protocol}; add 'without_gan'")
+    against = {name: arm.against for name, arm in found.items() if arm.against not in (None, *found)}
+    if against:
+        name, missing = next(iter(against.items()))
+        raise BadInput(f"config.arms={config.arms}: {name} counts against {missing}, which is not among them; add it")
+    return found
+
+
+def world(images: Images, plans: Plans, classes) -> World:
+    """The columns of all rows."""
+    columns = World(list(images.names), images.labels, list(images.patients), list(images.parts), list(images.subtypes))
+    for plan in plans.values():
+        names = protocols.generated_names(plan.generated, classes)
+        empty = [""] * len(names)
+        labels = np.repeat(np.arange(len(classes), dtype=np.int32), plan.generated)
+        columns = World(
+            columns.names + names,
+            np.concatenate([columns.labels, labels]),
+            columns.patients + names,
+            columns.parts + empty,
+            columns.subtypes + empty,
+        )
+    return columns
+
+
+def check_batches(plans: Plans, labels: np.ndarray, gan_module: ModuleType, config) -> None:
+    """Errors: BadInput where a batch has more images than there are to train on."""
+    for plan in plans.values():
+        smallest = {"classifier": min(len(arm.train) for arm in plan.arms.values())}
+        wanted = {"classifier": config.classifier.batch_size, "gan": config.gan.batch_size * config.gan.d_steps}
+        states = plan.gan_stages(gan_module, config.data.classes).values()
+        if states:
+            smallest["gan"] = min(int(np.isin(labels[plan.seen_by_gan], own).sum()) for own in states)
+        for field, there in smallest.items():
+            if wanted[field] > there:
+                times = (
+                    f" times config.gan.d_steps={config.gan.d_steps}"
+                    if wanted[field] != config[field].batch_size
+                    else ""
+                )
+                raise BadInput(
+                    f"config.{field}.batch_size={config[field].batch_size}{times} is more than the {there} images there "
+                    f"are to train on; lower it or raise config.data.subset or config.data.fraction"
+                )
+
+
+def official_groups_on_both_sides(plans: Plans) -> int:
     """Groups of one patient or picture that the published folders train and test share; 0 without that protocol."""
-    official = [one.record for (_, protocol), one in plans.items() if protocol == "official"]
-    return official[0]["groups_on_both_sides"] if official else 0
+    return max((plan.record.get("groups_on_both_sides", 0) for plan in plans.values()), default=0)
 
 
-def record(plans: dict[tuple[int, str], Plan]) -> list[dict]:
-    """The trials of splits.json."""
+def record(plans: Plans, names: list[str]) -> list[dict]:
+    """The trials of splits.json: names for rows."""
+
+    def named(value):
+        if isinstance(value, dict):
+            return {key: named(one) for key, one in value.items()}
+        return [names[row] for row in value] if isinstance(value, np.ndarray) else value
+
     trials: dict[int, dict] = {}
-    for (trial, protocol), one in plans.items():
-        trials.setdefault(trial, {"trial": trial})[protocol] = one.record
+    for plan in plans.values():
+        trials.setdefault(plan.trial, {"trial": plan.trial})[plan.protocol] = named(plan.record)
     return list(trials.values())

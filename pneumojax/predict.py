@@ -12,50 +12,25 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from pneumojax import checkpoint, classify, cli, finetune, models, plan, sharding
-from pneumojax.classify import Recipe
-from pneumojax.config import frozen
-from pneumojax.data import CLASSES, decode, files, folder
+from pneumojax import cli, systems
+from pneumojax import run as runs
+from pneumojax.data import decode, files, folder
 from pneumojax.errors import BadInput
+from pneumojax.run import Run
 
 
-def load(workdir: Path, stage: str) -> tuple[Recipe, dict, int, str]:
-    """One classifier of a finished run.
+def load(run: Run, name: str):
+    """One classifier of a finished run, `trial0/clean/with_gan`: a function uint8 [N, S, S] → logits float32 [N, K].
 
-    Args:
-      workdir: of the run.
-      stage: e.g. `trial0/clean/with_gan`.
-
-    Returns: (recipe, {"params", "batch_stats"}, image size in pixels, how images are fitted to it).
-
-    Errors: BadInput where the run is not whole or has no such classifier.
+    Errors: BadInput where the run has no such classifier, or its system keeps none.
     """
-    try:
-        config = frozen(json.loads((workdir / "config.json").read_text()))
-        results = json.loads((workdir / "results.json").read_text())
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{workdir} is not the workdir of a finished run; give another --workdir") from error
-    directory = workdir / "checkpoints" / stage
-    if not directory.is_dir():
-        found = sorted(p.relative_to(workdir / "checkpoints") for p in (workdir / "checkpoints").glob("trial*/*/*.npz"))
-        stages = [str(path.with_suffix("")) for path in found if path.stem != "generated"]
-        raise BadInput(f"{workdir} has no classifier {stage}; give one of {', '.join(stages)}")
-    model = models.build(config.model, len(CLASSES))
-    shapes = plan.shapes(config, model)
-    new = frozenset(tuple(name.split(".")) for name in results["classifier"]["new_parameters"])
-    tuning = finetune.choose(model, config.model.image_size, shapes, config.classifier, new)
-    recipe = Recipe(model, config.classifier, tuning, config.model.dtype)
-    trained, kept = finetune.split(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), tuning)
-    state = restore(directory, classify.start(recipe, trained))
-    if jax.tree.leaves(kept):
-        kept = restore(workdir / "checkpoints" / "frozen", kept)
-    return recipe, classify.variables_of(state, kept), config.model.image_size, config.data.fit
-
-
-def restore(directory: Path, target):
-    """The newest checkpoint of a directory, as a tree like `target`."""
-    with checkpoint.open_manager(directory) as manager:
-        return checkpoint.restore(manager, sharding.replicate(target))[1]
+    stages = {stage.name: stage for stage in run.stages()}
+    if name not in stages:
+        raise BadInput(f"{run.workdir} has no classifier {name!r}; give one of {', '.join(stages)}")
+    system = systems.load(run.config.system.name)
+    if not hasattr(system, "classifier"):
+        raise BadInput(f"{run.workdir}: the system {run.config.system.name} keeps no classifier to predict with")
+    return system.classifier(run, stages[name])
 
 
 def find(given: Sequence[Path]) -> list[Path]:
@@ -69,29 +44,30 @@ def find(given: Sequence[Path]) -> list[Path]:
     return paths
 
 
-def classify_files(workdir: Path, stage: str, paths: Sequence[Path]) -> tuple[list[dict], list[str]]:
+def classify_files(workdir: Path, name: str, paths: Sequence[Path]) -> tuple[list[dict], list[str]]:
     """Decodes images as training does and classifies them.
 
     Returns: ([{"file", "class", "probability", "logits"}], ["file: why it cannot be read"]).
     """
-    recipe, variables, size, fit = load(workdir, stage)
+    run = runs.load(workdir)
+    classifier, config = load(run, name), run.config
+    size, fit, classes = config.model.image_size, config.data.fit, config.data.classes
     decoded = files.in_parallel(lambda path: files.read_and_decode(folder.read, path, size, fit), paths)
     answered = list(zip(paths, decoded, strict=True))
     bad = [f"{path}: {one.why}" for path, one in answered if one.why]
     readable = [(path, one.pixels) for path, one in answered if not one.why]
     if not readable:
         return [], bad
-    table = sharding.replicate(np.stack([pixels for _, pixels in readable]))
-    logits = classify.predict(variables, table, np.arange(len(readable), dtype=np.int32), recipe)
+    logits = classifier(np.stack([pixels for _, pixels in readable]))
     answers = []
     for (path, _), row, shares in zip(readable, logits, np.asarray(jax.nn.softmax(logits)), strict=True):
         best = int(np.argmax(row))
         answers.append(
             {
                 "file": str(path),
-                "class": CLASSES[best],
+                "class": classes[best],
                 "probability": float(shares[best]),
-                "logits": dict(zip(CLASSES, map(float, row), strict=True)),
+                "logits": dict(zip(classes, map(float, row), strict=True)),
             }
         )
     return answers, bad

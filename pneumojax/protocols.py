@@ -1,4 +1,4 @@
-"""The protocols: what each arm is trained on and for how long, and the parts that it is tested on.
+"""The protocols: who may be seen and who is tested, as rows.
 
 `paper` does what the paper did: the GAN sees the whole subset, and the pool of real and generated images is split
 80/20, so the test set holds generated images. The others show the GAN the training part only and test on real images
@@ -8,174 +8,153 @@ train and test, `patient_kfold` each fold of all images in turn.
 
 from typing import NamedTuple
 
+import numpy as np
+
+from pneumojax.arms import Material
 from pneumojax.data import splits
 from pneumojax.errors import BadInput
 
+NOBODY = np.zeros(0, int)
+
 
 class Collection(NamedTuple):
-    """The images that protocols draw from."""
+    """The images that protocols draw from, in the order of their names; generated ones get rows behind all others."""
 
-    labels: dict[str, int]  # by name
-    groups: dict[str, str]  # by name: images that share a patient or their pixels
+    names: tuple[str, ...]
+    labels: np.ndarray  # int32 [N]
+    groups: np.ndarray  # int [N], the first row of those that share a patient or their pixels
+    parts: tuple[str, ...]  # published folder of each
     subsets: dict[int, splits.Subset]  # trial → its subset, for the protocols in SUBSET
+    first_generated: int  # row of the first image that this trial's and protocol's GAN makes
 
 
-class Arm(NamedTuple):
-    """One classifier of one trial."""
+class Drawn(NamedTuple):
+    """What one protocol draws for one trial."""
 
-    train: list[str]  # names
-    steps: int  # of the optimiser
-    parts: dict[str, list[str]]  # part of the test → names
-
-
-class Plan(NamedTuple):
-    """One protocol of one trial."""
-
-    seen_by_gan: list[str]  # names of the real images that the GAN is trained on
-    generated: list[str]  # names of the images that it is to make, class after class
-    arms: dict[str, Arm]
-    record: dict  # this protocol's entry in splits.json
-
-    def and_scored_on(self, parts: dict[str, list[str]]) -> "Plan":
-        """The same, its arms tested on further parts as well."""
-        return self._replace(arms={name: arm._replace(parts=arm.parts | parts) for name, arm in self.arms.items()})
+    seen_by_gan: np.ndarray  # rows of the real images that the GAN is trained on
+    generated: np.ndarray  # int [classes], images that it is to make
+    plain: Material
+    pooled: Material
+    record: dict  # this protocol's entry in splits.json; rows for names
 
 
-def optimiser_steps(config, images: int, images_without_gan: int) -> int:
-    """Steps for as many epochs over `images` as the arm without GAN makes over its own."""
-    if config.steps:
-        return round(config.steps * images / images_without_gan)
-    return config.epochs * (images // config.batch_size)
+def wanted(rows: np.ndarray, collection: Collection, config) -> tuple[np.ndarray, np.ndarray]:
+    """Generated images of each class that enlarge those at `rows` to `config.enlarge` times as many, and their rows."""
+    total = splits.count(rows, collection.labels, config.data.classes)
+    counts = splits.held_out(total, config.enlarge - 1)
+    return counts, collection.first_generated + np.arange(counts.sum())
 
 
-def those_that_differ(generated: list[str], arms: dict[str, Arm]) -> dict[str, Arm]:
-    """The arms; only the one without GAN where no image is generated, as with `config.enlarge=1`."""
-    return arms if generated else {"without_gan": arms["without_gan"]}
+def real_tests(split: splits.Split, unseen: np.ndarray, record: dict, collection: Collection, config, trial) -> Drawn:
+    """The protocols that test on real images only.
 
-
-def with_and_without_gan(
-    split: splits.Split, unseen: list[str], record: dict, collection: Collection, config, trial: int
-) -> Plan:
-    """The arms of all protocols that test on real images only, with equal numbers of optimiser steps.
-
-    `with_gan_epochs` is the arm that is matched by epochs instead, which is the paper's way. `config.data.fraction`
-    takes a part of the training patients, for learning curves; the test stays as it is.
+    `config.data.fraction` takes a part of the training patients, for learning curves; the test stays as it is.
     """
-    labels, groups, _ = collection
     train = split.train
     if config.data.fraction < 1:
-        train = splits.part_of_groups(train, labels, groups, config.data.fraction, (config.seed, trial, 4))
-        record = record | {"not_used": sorted(set(split.train) - set(train))}
-    generated = splits.generated_names(splits.count(train, labels), config.enlarge)
-    parts = {"test": split.test, "unseen": unseen}
-    steps = optimiser_steps(config.classifier, len(train), len(train))
-    enlarged = train + generated
-    enlarged_steps = optimiser_steps(config.classifier, len(enlarged), len(train))
-    return Plan(
+        seed = (config.seed, trial, 4)
+        train = splits.part_of_groups(train, collection.labels, collection.groups, config.data.fraction, seed)
+        record = record | {"not_used": np.setdiff1d(split.train, train)}
+    counts, generated = wanted(train, collection, config)
+    tests = {"test": split.test, "unseen": unseen}
+    return Drawn(
         seen_by_gan=train,
-        generated=generated,
-        arms=those_that_differ(
-            generated,
-            {
-                "without_gan": Arm(train, steps, parts),
-                "with_gan": Arm(enlarged, steps, parts),
-                "with_gan_epochs": Arm(enlarged, enlarged_steps, parts),
-            },
-        ),
-        record={"train": train, "test": split.test, "unseen": unseen, **record},
+        generated=counts,
+        plain=Material(train, NOBODY, tests),
+        pooled=Material(train, generated, tests),
+        record={"train": train, **tests, **record},
     )
 
 
-def clean(collection: Collection, config, trial: int) -> Plan:
+def clean(collection: Collection, config, trial: int) -> Drawn:
     """The trial's subset split by patient; `unseen` are all images outside of it."""
-    labels, groups, subsets = collection
-    subset = subsets[trial]
-    seed = (config.seed, trial, 1)
-    split = splits.hold_out_groups(subset.chosen, labels, groups, config.data.test_fraction, seed)
+    subset = collection.subsets[trial]
+    split = splits.hold_out_groups(
+        subset.chosen,
+        collection.labels,
+        collection.groups,
+        config.data.classes,
+        config.data.test_fraction,
+        (config.seed, trial, 1),
+    )
     record = {
         "subset": subset.chosen,
         "excluded": subset.excluded,
         "disjoint_from_earlier_trials": subset.disjoint,
     }
-    return with_and_without_gan(split, unseen_of(collection, trial), record, collection, config, trial)
+    return real_tests(split, unseen_of(collection, trial), record, collection, config, trial)
 
 
-def unseen_of(collection: Collection, trial: int) -> list[str]:
+def unseen_of(collection: Collection, trial: int) -> np.ndarray:
     """The images outside of a trial's subset, less those of patients who are in it."""
     subset = collection.subsets[trial]
-    return sorted(set(collection.labels) - set(subset.chosen) - set(subset.excluded))
+    return np.setdiff1d(np.arange(len(collection.labels)), np.concatenate([subset.chosen, subset.excluded]))
 
 
-def official(collection: Collection, config, trial: int) -> Plan:
+def official(collection: Collection, config, trial: int) -> Drawn:
     """Train and test as published; a trial is a seed. The images of `val` are used for nothing.
 
     Errors: BadInput where the data have no such folders.
     """
-    labels, groups, _ = collection
-    sides = {side: sorted(name for name in labels if name.startswith(f"{side}/")) for side in ("train", "test")}
-    split = splits.Split(**sides)
-    splits.check_sides(split, labels, "the data have no such folder; bring the published set, or leave out 'official'")
-    used = sorted(split.train + split.test)
+    parts, groups = np.array(collection.parts), collection.groups
+    split = splits.Split(*(np.flatnonzero(parts == side) for side in ("train", "test")))
+    why = "the data have no such folder; bring the published set, or leave out 'official'"
+    splits.check_sides(split, collection.labels, config.data.classes, why)
+    used = np.sort(np.concatenate(split))
     record = {
         "subset": used,
-        "excluded": sorted(set(labels) - set(used)),
-        "groups_on_both_sides": len({groups[n] for n in split.train} & {groups[n] for n in split.test}),
+        "excluded": np.setdiff1d(np.arange(len(parts)), used),
+        "groups_on_both_sides": len(set(groups[split.train].tolist()) & set(groups[split.test].tolist())),
     }
-    return with_and_without_gan(split, [], record, collection, config, trial)
+    return real_tests(split, NOBODY, record, collection, config, trial)
 
 
-def patient_kfold(collection: Collection, config, trial: int) -> Plan:
+def patient_kfold(collection: Collection, config, trial: int) -> Drawn:
     """All images, those of fold number `trial` to test on; no patient is in two folds.
 
     Errors: BadInput where there is no such fold, or one lacks a class.
     """
-    labels, groups, _ = collection
-    if trial >= config.data.folds:
+    folds = config.data.folds
+    if trial >= folds:
         raise BadInput(
-            f"config.trials={config.trials}: with config.data.folds={config.data.folds} the folds of patient_kfold are "
-            f"0 to {config.data.folds - 1}; give these, or more folds"
+            f"config.trials={config.trials}: with config.data.folds={folds} the folds of patient_kfold are "
+            f"0 to {folds - 1}; give these, or more folds"
         )
-    split = splits.fold_of_groups(labels, groups, config.data.folds, trial, config.seed)
-    return with_and_without_gan(split, [], {"subset": sorted(labels), "excluded": []}, collection, config, trial)
+    split = splits.fold_of_groups(collection.labels, collection.groups, config.data.classes, folds, trial, config.seed)
+    record = {"subset": np.arange(len(collection.labels)), "excluded": NOBODY}
+    return real_tests(split, NOBODY, record, collection, config, trial)
 
 
-def paper(collection: Collection, config, trial: int) -> Plan:
-    """Split by image, generated images in training and test, equal numbers of epochs (paper, sections 5 and 6)."""
-    labels, _, subsets = collection  # the paper knows no patients
-    subset = subsets[trial]
-    fraction = config.data.test_fraction
-    generated = splits.generated_names(splits.count(subset.chosen, labels), config.enlarge)
-    pool_labels = labels | splits.labels_of_generated(generated)
-    without = splits.hold_out_images(subset.chosen, labels, fraction, (config.seed, trial, 2))
-    pooled = splits.hold_out_images(subset.chosen + generated, pool_labels, fraction, (config.seed, trial, 3))
+def paper(collection: Collection, config, trial: int) -> Drawn:
+    """Split by image, generated images in training and test (paper, sections 5 and 6)."""
+    subset, classes, fraction = collection.subsets[trial], config.data.classes, config.data.test_fraction
+    counts, generated = wanted(subset.chosen, collection, config)
+    labels = np.concatenate([collection.labels, np.zeros(collection.first_generated - len(collection.labels), int)])
+    labels = np.concatenate([labels, np.repeat(np.arange(len(classes)), counts)])
+    names = [*(collection.names[row] for row in subset.chosen), *generated_names(counts, classes)]
+    pool = np.concatenate([subset.chosen, generated])[sorted(range(len(names)), key=names.__getitem__)]
+    without = splits.hold_out_images(subset.chosen, labels, classes, fraction, (config.seed, trial, 2))
+    pooled = splits.hold_out_images(pool, labels, classes, fraction, (config.seed, trial, 3))
     unseen = unseen_of(collection, trial)
-    steps = optimiser_steps(config.classifier, len(without.train), len(without.train))
-    pooled_steps = optimiser_steps(config.classifier, len(pooled.train), len(without.train))
-    return Plan(
+    is_real = [rows < len(collection.labels) for rows in pooled]
+    tests = {
+        "test": pooled.test,
+        "test_real": pooled.test[is_real[1]],
+        "test_generated": pooled.test[~is_real[1]],
+        "unseen": unseen,
+    }
+    return Drawn(
         seen_by_gan=subset.chosen,
-        generated=generated,
-        arms=those_that_differ(
-            generated,
-            {
-                "without_gan": Arm(without.train, steps, {"test": without.test, "unseen": unseen}),
-                "with_gan": Arm(
-                    pooled.train,
-                    pooled_steps,
-                    {
-                        "test": pooled.test,
-                        "test_real": [name for name in pooled.test if name in labels],
-                        "test_generated": [name for name in pooled.test if name not in labels],
-                        "unseen": unseen,
-                    },
-                ),
-            },
-        ),
-        record={
-            "subset": subset.chosen,
-            "without_gan": without._asdict(),
-            "with_gan": pooled._asdict(),
-        },
+        generated=counts,
+        plain=Material(without.train, NOBODY, {"test": without.test, "unseen": unseen}),
+        pooled=Material(pooled.train[is_real[0]], pooled.train[~is_real[0]], tests),
+        record={"subset": subset.chosen, "without_gan": without._asdict(), "with_gan": pooled._asdict()},
     )
+
+
+def generated_names(counts: np.ndarray, classes) -> list[str]:
+    """Names of generated images, class after class, as splits.json and predictions.csv have them."""
+    return [f"generated/{name}/{number}" for name, n in zip(classes, counts, strict=True) for number in range(n)]
 
 
 PROTOCOLS = {"clean": clean, "paper": paper, "official": official, "patient_kfold": patient_kfold}

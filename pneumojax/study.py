@@ -1,150 +1,293 @@
-"""The study: trials x protocols x arms, from images on disk to a report. What is whole is not run again."""
+"""The study: trials x protocols x arms, in five calls: load, plan, generate, classify, write. What is whole stays."""
 
-import functools
 import json
-import math
 from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from absl import logging
 from clu import platform
-from flax.traverse_util import flatten_dict
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
-from pneumojax import (
-    checkpoint,
-    data,
-    evaluate,
-    finetune,
-    gan,
-    heads,
-    metrics,
-    models,
-    plan,
-    pretrained,
-    report,
-    trials,
-)
+from pneumojax import checkpoint, data, errors, gan, plan, report, results, sharding, systems
+from pneumojax import run as runs
 from pneumojax import workdir as workdirs
-from pneumojax.classify import Recipe
 from pneumojax.config import frozen, validate
-from pneumojax.data import CLASSES, stream
+from pneumojax.data import Images, stream
+from pneumojax.data.table import Table
+from pneumojax.errors import BadInput
+from pneumojax.evaluate import Prediction
+from pneumojax.gan import train as gan_train
+from pneumojax.loop import Diverged, Place
 from pneumojax.metrics import Writer
-from pneumojax.trials import Study, timed
+from pneumojax.plan import Plans, World
+from pneumojax.stage import Stage, seed_of
+from pneumojax.systems import Fit
+from pneumojax.timings import Timings
+
+
+class Loaded(NamedTuple):
+    """What a study begins with."""
+
+    config: FrozenConfigDict
+    gan: ModuleType
+    system: ModuleType
+    prepared: Any  # of the system
+    own: Images  # of the study itself
+    images: Images  # these, and external ones behind them
+    external: dict[str, np.ndarray]  # part of the test → rows
+
+
+class Planned(NamedTuple):
+    """What it will do."""
+
+    plans: Plans
+    overlapping: list[int]  # trials that share patients with earlier ones
+    world: World  # columns of all rows
+    real: Any  # uint8 [N, S, S] on the device, or `Streamed`
+    fits: list[Fit]
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Runs the study of `config` in `workdir`, goes on with one that was begun there, or finds it whole.
 
-    Errors: BadInput before anything is written; Diverged; OSError where the workdir cannot be written.
+    Errors: BadInput before anything is written; errors.Diverged after all else is whole; OSError where the workdir
+    cannot be written.
     """
     validate(config)
     resolved = json.loads(config.to_json())
-    config = frozen(config)
     with workdirs.claimed(workdir, resolved):
         if (workdir / "results.json").exists():
             logging.info("%s is whole; nothing to do", workdir)
-            return
-        timings: dict[str, float] = {}
-        model = models.build(config.model, len(CLASSES))
-        gan_module = gan.load(config.gan.name)
-        with timed(timings, "data"):
-            own = data.load(config.data, config.model.image_size)
-            data.check_classes(own, config.data)
-            images, external = data.with_external(own, config.data, config.model.image_size)
-            fingerprint = data.fingerprint(images)
-        with timed(timings, "weights"):
-            weights = pretrained.of_config(config.model)
-        shapes = plan.check_networks(config, model, gan_module)
-        new = pretrained.start_from(shapes, weights.variables)[1] if weights else frozenset()
-        tuning = finetune.choose(model, config.model.image_size, shapes, config.classifier, new)
-        plans, overlapping = plan.draw(own, external, config, gan_module)
-        real = plan.table_of(images, config, plans)
-        if heads.used(config.classifier):
-            shape = finetune.stages(model, config.model.image_size)[tuning.begin].inputs.shape[1:]
-            plan.check_memory(config, plans, len(images.names), shape)
-        workdirs.record_plan(workdir, resolved, plan.record(plans), fingerprint, weights.digest if weights else "none")
+        else:
+            timings = Timings(workdir / ".timings.json")
+            loaded = load(frozen(config), timings)
+            planned = plan_of(loaded, workdir)
+            record = plan.record(planned.plans, planned.world.names)
+            workdirs.record_plan(workdir, resolved, record, data.fingerprint(loaded.images), loaded.prepared.facts)
+            platform.work_unit().create_artifact(platform.ArtifactType.DIRECTORY, str(workdir), "workdir")
+            place = Place(workdir, Writer(workdir, resolved), timings)
+            generated, lost = generate(loaded, planned, place)
+            diverged = classify(loaded, planned, generated, lost, place)
+            write(loaded, planned, diverged, place)
+            logging.info("whole: %s and %s", workdir / "results.json", workdir / "report.html")
+    complain(runs.load(workdir))
 
-        platform.work_unit().create_artifact(platform.ArtifactType.DIRECTORY, str(workdir), "workdir")
-        writer = Writer(workdir)
-        writer.write_hparams(resolved)
-        study = Study(
-            config=config,
-            workdir=workdir,
-            writer=writer,
-            timings=timings,
-            recipe=Recipe(model, config.classifier, tuning, config.model.dtype),
-            weights=weights,
-            gan=gan_module,
-            images=images,
-            real=real,
-            small=functools.cache(lambda: stream.resized(real, config.gan.image_size)),
-            generated_rows=max(len(one.generated) for one in plans.values()),
-            training_rows=max(len(arm.train) for one in plans.values() for arm in one.arms.values()),
+
+def load(config: FrozenConfigDict, timings: Timings) -> Loaded:
+    """Everything that is not drawn: modules, weights, images. Errors: BadInput."""
+    gan_module, system = gan.load(config.gan.name), systems.load(config.system.name)
+    jax.eval_shape(lambda: gan_module.init(jax.random.key(0), config.gan))  # can it make this size?
+    with timings.of("weights"):
+        prepared = system.prepare(config)
+    with timings.of("data"):
+        own = data.load(config.data, config.model.image_size)
+        data.check_classes(own, config.data)
+        images, external = data.with_external(own, config.data, config.model.image_size)
+    row_of = {name: row for row, name in enumerate(images.names)}
+    rows = {f"external/{name}": np.array([row_of[n] for n in names], int) for name, names in external.items()}
+    return Loaded(config, gan_module, system, prepared, own, images, rows)
+
+
+def plan_of(loaded: Loaded, workdir: Path) -> Planned:
+    """Draws what will be done, and checks whether it can. Errors: BadInput."""
+    config, images = loaded.config, loaded.images
+    plans, overlapping = plan.draw(loaded.own, loaded.external, len(images.names), config)
+    plan.check_batches(plans, loaded.own.labels, loaded.gan, config)
+    world = plan.world(images, plans, config.data.classes)
+    fits = [
+        Fit(
+            stage=(stage := Stage(trial, protocol, arm=name)),
+            train=arm.train,
+            steps=arm.steps,
+            tested=np.unique(np.concatenate([np.zeros(0, int), *arm.tests.values()])),
+            overrides=arm.overrides,
+            init_seed=seed_of(config.seed, f"trial{trial}", "init"),
+            seed=seed_of(config.seed, stage.name),
+            done=logits_path(workdir, stage).exists(),
         )
-        trials.keep_frozen(study)
-        generated = {}
-        for (trial, protocol), one in plans.items():
-            platform.work_unit().set_task_status(f"GAN of trial {trial}, {protocol}")
-            generated[trial, protocol] = trials.make_generated(study, one, f"trial{trial}/{protocol}")
-        if heads.used(config.classifier):
-            platform.work_unit().set_task_status("heads of all classifiers")
-            trials.run_heads(study, plans, generated)
-        predictions = []
-        for (trial, protocol), one in plans.items():
-            platform.work_unit().set_task_status(f"classifiers of trial {trial}, {protocol}")
-            predictions += trials.run_protocol(study, one, generated[trial, protocol], trial, protocol)
-        writer.close()
+        for (trial, protocol), one in plans.items()
+        for name, arm in one.arms.items()
+    ]
+    if check := getattr(loaded.system, "check", None):
+        check(loaded.prepared, fits, len(world.names))
+    return Planned(plans, overlapping, world, real_images(loaded, len(world.names)), fits)
 
-        with timed(timings, "evaluate"):
-            scored = evaluate.broken_down(predictions)
-            results = {
-                "schema": 1,
-                "model": config.model.name,
-                "data": {
-                    "name": config.data.name,
-                    "images": len(own.names),
-                    "classes": list(CLASSES),
-                    "class_counts": np.bincount(own.labels).tolist(),
-                    "patients": len(set(own.patients)),
-                    "patients_unknown": sum(map(str.__eq__, own.names, own.patients)),
-                    "external": {name: len(names) for name, names in external.items()},
-                    "overlapping_trials": overlapping,
-                    "official_groups_on_both_sides": plan.official_groups_on_both_sides(plans),
-                    "skipped": list(images.skipped),
-                    "fingerprint": fingerprint,
-                },
-                "classifier": classifier_results(study, shapes, new),
-                "protocols": evaluate.score_all(scored, config.evaluate.resamples, config.seed),
-                "contrasts": evaluate.contrasts(predictions, config.evaluate.resamples, config.seed),
-                "gan": gan_results(config, metrics.read(workdir)),
-                "timings_s": timings,
-                "environment": workdirs.environment(),
+
+def real_images(loaded: Loaded, count: int):
+    """The real images: uint8 [N, S, S] on the device, or streamed from disk.
+
+    Errors: BadInput where `count` images, the generated ones among them, take more of the device than is allowed, or
+    where they cannot be streamed.
+    """
+    config, images, size = loaded.config, loaded.images, loaded.config.model.image_size
+    if config.data.residence == "stream":
+        if not isinstance(images.pixels, tuple):
+            raise BadInput(
+                f"config.data.residence='stream': {config.data.name} is drawn in memory and not read from files; "
+                "give 'device'"
+            )
+        stream.grain()
+        return stream.Streamed(images.pixels, size, config.data.fit)
+    real = len(images.names)
+    gigabytes = (real * size**2 + (count - real) * config.gan.image_size**2) / 1e9
+    if gigabytes > config.data.memory:
+        raise BadInput(
+            f"config.data.memory={config.data.memory}: {real} images of {size} x {size} pixels take {gigabytes:.1f} "
+            "gigabytes of the device; raise it, or give config.data.residence='stream'"
+        )
+    return sharding.replicate(images.pixels)
+
+
+def seen_by_gans(loaded: Loaded) -> Table:
+    """The study's own images decoded at the GAN's size, whatever the classifier's is."""
+    config, own = loaded.config, loaded.own
+    size, pixels = config.gan.image_size, own.pixels
+    if size != config.model.image_size or config.data.residence == "stream":
+        at_rest = data.load(ConfigDict({**config.data, "residence": "device"}), size)
+        if at_rest.names != own.names:
+            raise BadInput(f"config.data.dir={config.data.dir!r}: files came or went while they were read; start again")
+        pixels = at_rest.pixels
+    return Table(sharding.replicate(pixels), own.labels)
+
+
+def generate(loaded: Loaded, planned: Planned, place: Place) -> tuple[np.ndarray, dict[int, Diverged]]:
+    """All GANs of a study.
+
+    Returns: (uint8 [M, G, G], what they make, in the order of their rows; rows that a GAN which diverged leaves black,
+    and how it did).
+    """
+    config, first = loaded.config, len(loaded.images.names)
+    size, count = config.gan.image_size, len(planned.world.names) - first
+    images, lost = np.zeros((count, size, size), np.uint8), {}
+    orders, rows_of = [], {}
+    for one in planned.plans.values():
+        starts = one.first_generated + np.cumsum([0, *one.generated])
+        for stage, labels in one.gan_stages(loaded.gan, config.data.classes).items():
+            seen = one.seen_by_gan[np.isin(loaded.own.labels[one.seen_by_gan], labels)]
+            wanted = {label: int(one.generated[label]) for label in labels}
+            orders.append(gan_train.Order(stage, seen, wanted, seed_of(config.seed, stage.name)))
+            rows_of[stage] = np.concatenate([np.arange(starts[label], starts[label + 1]) for label in labels])
+    if not orders:
+        return images, lost
+    platform.work_unit().set_task_status("GANs")
+    with place.timings.of("gan"):
+        made = gan_train.make(gan_train.Recipe(loaded.gan, config.gan), orders, seen_by_gans(loaded), place)
+    for stage, rows in rows_of.items():
+        if isinstance(made[stage], Diverged):
+            named = made[stage]._replace(metric=f"gan_{stage.gan}/{made[stage].metric}")
+            lost |= dict.fromkeys(rows.tolist(), named)
+        else:
+            images[rows - first] = made[stage]
+    return images, lost
+
+
+def classify(
+    loaded: Loaded, planned: Planned, generated, lost: dict[int, Diverged], place: Place
+) -> dict[Stage, Diverged]:
+    """The logits of all classifiers, each kept in a file of its own. Returns: those that diverged."""
+    platform.work_unit().set_task_status("classifiers")
+    diverged = {}
+    for fit in planned.fits:
+        missing = [row for row in (*fit.train.tolist(), *fit.tested.tolist()) if row in lost] if lost else []
+        if missing:
+            diverged[fit.stage] = lost[missing[0]]
+    fits = [fit for fit in planned.fits if fit.stage not in diverged]
+    table = Table(planned.real, planned.world.labels, sharding.replicate(generated) if len(generated) else None)
+    arms = {Stage(*key, arm=name): arm for key, one in planned.plans.items() for name, arm in one.arms.items()}
+    if all(fit.done for fit in fits):
+        return diverged
+    with place.timings.of("classifier"):
+        for fit, logits in loaded.system.logits(loaded.prepared, fits, table, place):
+            if isinstance(logits, Diverged):
+                diverged[fit.stage] = logits
+                continue
+            of = dict(zip(fit.tested.tolist(), logits, strict=True))
+            empty = np.zeros((0, len(loaded.config.data.classes)), np.float32)
+            by_part = {
+                part: np.stack([of[row] for row in rows.tolist()]) if len(rows) else empty
+                for part, rows in arms[fit.stage].tests.items()
             }
-        workdirs.write_predictions(workdir, predictions)
-        report.write(workdir, resolved, results, metrics.read(workdir))
-        checkpoint.write_json(workdir / "results.json", results)  # last: its being there says that all is whole
-        logging.info("whole: %s and %s", workdir / "results.json", workdir / "report.html")
+            checkpoint.write_arrays(logits_path(place.workdir, fit.stage), **by_part)
+    return diverged
 
 
-def classifier_results(study: Study, shapes: dict, new: frozenset) -> dict:
-    """What was trained, and from which weights."""
-    config, count = study.config, lambda paths: int(sum(sizes[path] for path in paths))
-    sizes = {path: math.prod(leaf.shape) for path, leaf in flatten_dict(shapes["params"]).items()}
-    return {
-        "weights": config.model.weights if config.model.weights in ("none", "torchvision") else "file",
-        "weights_digest": study.weights.digest if study.weights else None,
-        "new_parameters": sorted(map(".".join, new)),
-        "mode": config.classifier.mode,
-        "parameters": count(sizes),
-        "trained_parameters": count(path for path, _ in study.recipe.tuning.rates),
-        "cached_features": heads.used(config.classifier),
+def logits_path(workdir: Path, stage: Stage) -> Path:
+    """Where the logits of one classifier are kept: {part: float32 [n, K]}, in the order of its arm's tests."""
+    return workdir / "checkpoints" / f"{stage.name}.npz"
+
+
+def predictions_of(planned: Planned, diverged, workdir: Path) -> list[Prediction]:
+    """What every classifier says of every part, from the logits at rest."""
+    world, found = planned.world, []
+    for (trial, protocol), one in planned.plans.items():
+        for name, arm in one.arms.items():
+            stage = Stage(trial, protocol, arm=name)
+            if stage in diverged:
+                continue
+            logits = checkpoint.read_arrays(logits_path(workdir, stage))
+            for part, rows in arm.tests.items():
+                if len(rows):
+                    columns = ([column[row] for row in rows] for column in (world.names, world.patients))
+                    parts, subtypes = ([column[row] for row in rows] for column in (world.parts, world.subtypes))
+                    labels = world.labels[rows]
+                    found.append(
+                        Prediction(protocol, name, trial, part, *columns, labels, logits[part], parts, subtypes)
+                    )
+    return found
+
+
+def write(loaded: Loaded, planned: Planned, diverged: dict[Stage, Diverged], place: Place) -> None:
+    """Scores, predictions, the page, and results.json last: its being there says that all is whole."""
+    config, own, workdir = loaded.config, loaded.own, place.workdir
+    place.writer.close()
+    with place.timings.of("evaluate"):
+        predictions = predictions_of(planned, diverged, workdir)
+        scored = results.scored(results.arms_of(planned.plans, diverged), predictions, config)
+    facts = {
+        "schema": 2,
+        "model": config.model.name,
+        "data": {
+            "name": config.data.name,
+            "images": len(own.names),
+            "classes": list(config.data.classes),
+            "class_counts": np.bincount(own.labels, minlength=len(config.data.classes)).tolist(),
+            "patients": len(set(own.patients)),
+            "patients_unknown": sum(map(str.__eq__, own.names, own.patients)),
+            "external": {part.partition("/")[2]: len(rows) for part, rows in loaded.external.items()},
+            "overlapping_trials": planned.overlapping,
+            "official_groups_on_both_sides": plan.official_groups_on_both_sides(planned.plans),
+            "skipped": list(loaded.images.skipped),
+            "left_out": loaded.images.left_out,
+            "fingerprint": data.fingerprint(loaded.images),
+        },
+        "classifier": {"system": config.system.name, **loaded.prepared.facts},
+        **scored,
+        "gan": results.gan_of(config, workdir),
+        "timings_s": place.timings.seconds,
+        "environment": workdirs.environment(),
     }
+    workdirs.write_predictions(workdir, predictions, config.data.classes)
+    written = runs.load(workdir, facts)
+    report.write(written, workdir)
+    checkpoint.write_json(workdir / "results.json", facts)
 
 
-def gan_results(config, curves: dict[str, dict[int, float]]) -> dict:
-    """Name of the GAN and its last losses: {"name", "losses": {stage/metric: {"step", "value"}}}."""
-    losses = {
-        tag: {"step": max(curve), "value": curve[max(curve)]} for tag, curve in sorted(curves.items()) if "/gan_" in tag
-    }
-    return {"name": config.gan.name, "losses": losses}
+def complain(run: runs.Run) -> None:
+    """Errors: errors.Diverged where an arm of a whole run diverged."""
+    lines = [
+        f"trial {trial['trial']}, {protocol}, {name}: {trial['diverged']['metric']} after step {trial['diverged']['step']}"
+        f" (last good checkpoint: {trial['diverged']['checkpoint'] or 'none'})"
+        for protocol, arms in run.results["protocols"].items()
+        for name, arm in arms.items()
+        for trial in arm["trials"]
+        if "diverged" in trial
+    ]
+    if lines:
+        raise errors.Diverged(
+            f"{len(lines)} classifiers diverged, not finite any more; lower the learning rate and use a new --workdir; "
+            f"all else is whole in {run.workdir}",
+            lines,
+        )

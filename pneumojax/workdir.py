@@ -9,6 +9,7 @@ import platform
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from pneumojax import checkpoint
 from pneumojax.config import differences
@@ -40,13 +41,13 @@ def check_config(workdir: Path, config: dict) -> None:
         raise BadInput(f"{workdir} holds results but no config.json; choose another --workdir")
 
 
-def record_plan(workdir: Path, config: dict, trials: list[dict], fingerprint: str, weights: str) -> None:
-    """Writes config.json and splits.json once.
+def record_plan(workdir: Path, config: dict, trials: list[dict], fingerprint: str, facts: dict) -> None:
+    """Writes config.json and splits.json once; `facts` are those of the system.
 
     Errors: BadInput where the images, the weights, or the splits that this version of the code draws are not those
     that the run began with: what is left of it would be taken for results on other images.
     """
-    path = workdir / "splits.json"
+    path, weights = workdir / "splits.json", facts.get("weights_digest") or "none"
     record = {"fingerprint": fingerprint, "weights": weights, "trials": trials}
     if path.exists():
         begun = json.loads(path.read_text())
@@ -69,20 +70,28 @@ def record_plan(workdir: Path, config: dict, trials: list[dict], fingerprint: st
     checkpoint.write_json(path, record)
 
 
-def write_predictions(workdir: Path, predictions: list[Prediction]) -> None:
+def write_predictions(workdir: Path, predictions: list[Prediction], classes) -> None:
     """Writes predictions.csv, one line for each image, part, trial, arm and protocol."""
+    keys = ("protocol", "arm", "trial", "gan_seed", "classifier_seed", "part")
+    columns = {name: [getattr(p, name) for p in predictions for _ in p.names] for name in keys}
+    columns |= {
+        "name": [name for p in predictions for name in p.names],
+        "patient": [patient for p in predictions for patient in p.patients],
+        "label": [label for p in predictions for label in p.labels.tolist()],
+    }
+    logits = np.concatenate([np.zeros((0, len(classes)), np.float32), *(p.logits for p in predictions)])
+    columns |= {f"logit_{name.lower()}": logits[:, label].tolist() for label, name in enumerate(classes)}
+    checkpoint.write_bytes(workdir / "predictions.csv", csv_of(columns))
+
+
+def csv_of(columns: dict[str, list]) -> bytes:
+    """A table by column as CSV; nine digits bring a float32 back to the bit."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = ("protocol", "arm", "trial", "part", "name", "patient", "label", "logit_normal", "logit_pneumonia")
     writer.writerow(columns)
-    for p in predictions:
-        rows = zip(p.names, p.patients, p.labels.tolist(), p.logits, strict=True)
-        for name, patient, label, logits in rows:
-            # nine digits bring a float32 back to the bit
-            writer.writerow(
-                (p.protocol, p.arm, p.trial, p.part, name, patient, label, *(f"{value:.9g}" for value in logits))
-            )
-    checkpoint.write_bytes(workdir / "predictions.csv", text.getvalue().encode(errors="surrogateescape"))
+    for row in zip(*columns.values(), strict=True):
+        writer.writerow([f"{value:.9g}" if isinstance(value, float) else value for value in row])
+    return text.getvalue().encode(errors="surrogateescape")
 
 
 def environment() -> dict:

@@ -23,3 +23,10 @@ from pneumojax import lookup
 def load(name: str) -> ModuleType:
     """The module of a GAN. Errors: BadInput for an unknown name."""
     return lookup.load("pneumojax.gan", name, "CONDITIONAL", "config.gan.name")
+
+
+def states(module: ModuleType, classes) -> dict[str, tuple[int, ...]]:
+    """The states that a GAN needs: name → labels that it is trained on."""
+    if module.CONDITIONAL:
+        return {"all": tuple(range(len(classes)))}
+    return {name.lower(): (label,) for label, name in enumerate(classes)}

@@ -1,122 +1,146 @@
-"""Trains any GAN that keeps the contract, and draws images from it."""
+"""Trains any GAN that keeps the contract, and draws images from it; what another run has made is not made again."""
 
 import io
+import json
+import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import FrozenConfigDict
 from PIL import Image
 
-from pneumojax import checkpoint, loop, sharding
-from pneumojax.data import CLASSES, pixels
-from pneumojax.metrics import Writer
+from pneumojax import checkpoint, loop
+from pneumojax.data import pixels
+from pneumojax.data.table import Table
+from pneumojax.gan import cache
+from pneumojax.loop import Batch, Diverged, Job, Place
+from pneumojax.stage import Stage
 
 GRID = 8  # images along each side of a sample grid
 CHUNK = 128  # images generated at a time
 
 
-@partial(jax.jit, static_argnames=("gan", "config"), donate_argnames="state")
-def advance(state, steps, images, labels, pool: loop.Pool, key, gan: ModuleType, config):
-    """Steps of a GAN of the numbers `steps` [k]; images uint8 [N, S, S] stay on the device."""
-    order_key, flip_key, step_key = jax.random.split(key, 3)
+class Recipe(NamedTuple):
+    """What a compiled program depends on besides its arrays. Hashable, for jit."""
 
-    def one(state, step):
-        rows = loop.batch_of(pool, order_key, step, config.batch_size)
-        batch, batch_labels = sharding.split_batch((pixels.to_tanh_range(images[rows]), labels[rows]))
-        if config.flip:
-            flipped = jax.random.bernoulli(jax.random.fold_in(flip_key, step), shape=(len(batch), 1, 1, 1))
-            batch = jnp.where(flipped, batch[:, :, ::-1], batch)
-        return gan.step(state, batch, batch_labels, jax.random.fold_in(step_key, step), config)
-
-    return loop.scan(one, state, steps)
+    gan: ModuleType
+    config: FrozenConfigDict  # config.gan
 
 
-@partial(jax.jit, static_argnames=("gan", "config"))
-def draw(state, latents, labels, gan: ModuleType, config):
+class Order(NamedTuple):
+    """One state of a GAN that is to be trained, and the images that it is to make."""
+
+    stage: Stage
+    rows: np.ndarray  # int [n], the images of the table that it may see
+    wanted: dict[int, int]  # label → images
+    seed: int
+
+
+def step(state, batch: Batch, key, constants, recipe: Recipe):
+    """One step of a GAN: `gan.step` on uint8 images [N, S, S], which are put into its range and flipped."""
+    del constants
+    flip_key, step_key = jax.random.split(key)
+    images = pixels.to_tanh_range(batch.examples)
+    if recipe.config.flip:
+        flipped = jax.random.bernoulli(flip_key, shape=(len(images), 1, 1, 1))
+        images = jnp.where(flipped, images[:, :, ::-1], images)
+    return recipe.gan.step(state, images, batch.labels, step_key, recipe.config)
+
+
+@partial(jax.jit, static_argnames="recipe")
+def draw(state, latents, labels, recipe: Recipe):
     """Samples [N, Z] → uint8 [N, S, S]; through uint8, as real images go."""
-    return pixels.from_tanh_range(gan.sample(state, latents, labels, config))
+    return pixels.from_tanh_range(recipe.gan.sample(state, latents, labels, recipe.config))
 
 
-@partial(jax.jit, static_argnames=("gan", "config"), compiler_options=loop.QUICK_COMPILATION)
-def fresh(key, gan: ModuleType, config):
+@partial(jax.jit, static_argnames="recipe", compiler_options=loop.QUICK_COMPILATION)
+def fresh(key, recipe: Recipe):
     """A new state, computed on the device."""
-    return gan.init(key, config)
+    return recipe.gan.init(key, recipe.config)
 
 
-def parts(gan: ModuleType) -> dict[str, tuple[int, ...]]:
-    """The states that a GAN needs: name → labels that it is trained on."""
-    if gan.CONDITIONAL:
-        return {"all": tuple(range(len(CLASSES)))}
-    return {name.lower(): (label,) for label, name in enumerate(CLASSES)}
-
-
-def train(gan: ModuleType, config, images, labels, rows, key, stage: str, workdir: Path, writer: Writer) -> dict:
-    """Trains the state or states of a GAN on the images at `rows`, going on from checkpoints where there are some.
+def make(recipe: Recipe, orders: Sequence[Order], table: Table, place: Place) -> dict[Stage, np.ndarray | Diverged]:
+    """Trains what was not trained before, here or by another run that shares `config.cache`, and draws the images.
 
     Args:
-      gan: a module that keeps the contract of `pneumojax.gan`.
-      config: `config.gan`, frozen.
-      images: uint8 [N, S, S] on the device, S = config.image_size.
-      labels: int32 [N] on the device.
-      rows: int32 [n], the images that may be seen.
-      key: everything random is folded from it.
-      stage: name of the stage, e.g. `trial0/clean`.
-      workdir: where checkpoints and sample grids go.
-      writer: where losses go.
+      recipe: a module that keeps the contract of `pneumojax.gan`, and `config.gan`.
+      orders: what is to be made.
+      table: uint8 [N, S, S], S = config.image_size.
+      place: where checkpoints, losses and sample grids go.
 
-    Returns: {part: state}, parts as `parts` gives them.
+    Returns: stage → uint8 [wanted, S, S], label after label; or how it diverged.
     """
-    labels_at_rest = np.asarray(labels)
-    states = {}
-    for number, (part, part_labels) in enumerate(parts(gan).items()):
-        own = rows[np.isin(labels_at_rest[rows], part_labels)]
-        part_key = jax.random.fold_in(key, number)
-        states[part] = train_part(
-            gan, config, images, labels, own, part_labels, part_key, f"{stage}/gan_{part}", workdir, writer
-        )
-    return states
+    workdir, by_stage = place.workdir, {order.stage: order for order in orders}
+    entries = {order.stage: cache.entry_of(recipe.config, content_key(recipe, order, table)) for order in orders}
+    for stage, entry in entries.items():
+        cache.fetch(entry, stage, images_path(workdir, stage), place)
+    made: dict[Stage, np.ndarray | Diverged] = {}
+    jobs = [job_of(recipe, order, workdir) for order in orders]
+    show = partial(show_samples, recipe, by_stage, place)
+    for job, state in loop.train(step, jobs, table, {}, recipe, place, after=show):
+        stage = job.stage
+        if isinstance(state, Diverged):
+            made[stage] = state
+        elif not job.done:
+            images = generate(recipe, by_stage[stage], state)
+            checkpoint.write_arrays(images_path(workdir, stage), images=images)
+            cache.deliver(entries[stage], stage, images_path(workdir, stage), place)
+    at_rest = [stage for stage in by_stage if stage not in made]
+    return made | {stage: checkpoint.read_arrays(images_path(workdir, stage))["images"] for stage in at_rest}
 
 
-def train_part(gan, config, images, labels, rows, part_labels, key, stage, workdir, writer):
-    """One state of `train`."""
-    init_key, train_key, grid_key = jax.random.split(key, 3)
-    steps = config.steps or config.epochs * (len(rows) // config.batch_size)
-    pool = loop.make_pool(rows, len(images))
-    latents = jax.random.normal(grid_key, (GRID * GRID, config.latent_dim))
-    grid_labels = jnp.asarray(np.resize(part_labels, GRID * GRID), jnp.int32)
+def content_key(recipe: Recipe, order: Order, table: Table) -> str:
+    """The name of what is made, by all that it depends on."""
+    seen = {"pixels": np.asarray(table.examples[order.rows]), "labels": table.labels[order.rows]}
+    wanted = json.dumps([order.seed, sorted(order.wanted.items())])
+    return cache.key_of(recipe.gan, recipe.config, sys.modules[__name__], seen | {"wanted": wanted})
 
-    def show(step, state):
-        if step % config.sample_every < config.log_every or step == steps:
-            picture = grid(np.asarray(draw(state, latents, grid_labels, gan, config)))
-            write_png(workdir / "samples" / f"generated-{stage.replace('/', '-')}-{step:06d}.png", picture)
-            writer.write_images(step, {f"{stage}/generated": picture})
 
-    return loop.train(
-        lambda state, numbers: advance(state, numbers, images, labels, pool, train_key, gan, config),
-        sharding.replicate(fresh(init_key, gan, config)),
-        steps,
-        per_dispatch=config.log_every,
-        save_every=config.save_every,
-        directory=workdir / "checkpoints" / stage,
-        stages=(stage,),
-        writer=writer,
-        after=show,
+def images_path(workdir: Path, stage: Stage) -> Path:
+    """Where the generated images of a stage are kept."""
+    return workdir / "checkpoints" / f"{stage.name}.npz"
+
+
+def job_of(recipe: Recipe, order: Order, workdir: Path) -> Job:
+    """The training of one state."""
+    config, key = recipe.config, jax.random.key(order.seed)
+    steps = config.steps or config.epochs * (len(order.rows) // (config.batch_size * config.d_steps))
+    return Job(
+        stage=order.stage,
+        start=lambda: fresh(jax.random.fold_in(key, 0), recipe),
+        rows=loop.epochs(order.rows, config.batch_size * config.d_steps, steps, order.seed),
+        key=jax.random.fold_in(key, 1),
+        done=images_path(workdir, order.stage).exists(),
     )
 
 
-def generate(gan: ModuleType, config, states: dict, counts, key) -> np.ndarray:
-    """Generates images class after class, `counts` of each: uint8 [sum(counts), S, S]."""
+def show_samples(recipe: Recipe, orders: dict[Stage, Order], place: Place, stage: Stage, step: int, state) -> None:
+    """Writes a grid of samples of fixed latents, each `config.sample_every` steps and at the end."""
+    config, order = recipe.config, orders[stage]
+    last = len(job_of(recipe, order, place.workdir).rows)
+    if step % config.sample_every < config.log_every or step == last:
+        key = jax.random.fold_in(jax.random.key(order.seed), 2)
+        latents = jax.random.normal(key, (GRID * GRID, config.latent_dim))
+        labels = jnp.asarray(np.resize(sorted(order.wanted), GRID * GRID), jnp.int32)
+        place.writer.write_grid(stage, step, png(grid(np.asarray(draw(state, latents, labels, recipe)))))
+
+
+def generate(recipe: Recipe, order: Order, state) -> np.ndarray:
+    """The images that are wanted of a state, label after label: uint8 [wanted, S, S]."""
+    config, key = recipe.config, jax.random.fold_in(jax.random.key(order.seed), 3)
     pictures = [np.zeros((0, config.image_size, config.image_size), np.uint8)]
-    for part, part_labels in parts(gan).items():
-        for label in part_labels:
-            chunks = -(-int(counts[label]) // CHUNK)
-            latents = jax.random.normal(jax.random.fold_in(key, label), (chunks, CHUNK, config.latent_dim))
-            labels = jnp.full(CHUNK, label, jnp.int32)
-            drawn = jax.device_get([draw(states[part], chunk, labels, gan, config) for chunk in latents])
-            pictures.append(np.concatenate([pictures[0], *drawn])[: counts[label]])
+    for label, count in sorted(order.wanted.items()):
+        chunks = -(-count // CHUNK)
+        latents = jax.random.normal(jax.random.fold_in(key, label), (chunks, CHUNK, config.latent_dim))
+        labels = jnp.full(CHUNK, label, jnp.int32)
+        drawn = jax.device_get([draw(state, chunk, labels, recipe) for chunk in latents])
+        pictures.append(np.concatenate([pictures[0], *drawn])[:count])
     return np.concatenate(pictures)
 
 
@@ -126,8 +150,8 @@ def grid(tiles: np.ndarray) -> np.ndarray:
     return tiles.reshape(GRID, GRID, size, size).transpose(0, 2, 1, 3).reshape(GRID * size, GRID * size)
 
 
-def write_png(path: Path, picture: np.ndarray) -> None:
-    """Writes uint8 [H, W] as a PNG."""
+def png(picture: np.ndarray) -> bytes:
+    """uint8 [H, W] as a PNG."""
     content = io.BytesIO()
     Image.fromarray(picture).save(content, "PNG", optimize=True)
-    checkpoint.write_bytes(path, content.getvalue())
+    return content.getvalue()

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from pneumojax.errors import BadInput
@@ -105,15 +106,14 @@ def rates_of(params: dict, tuning: Tuning) -> dict:
     return unflatten_dict({path: rates[path] for path in flatten_dict(params)})
 
 
-def schedule(step, steps, config):
-    """The learning rate of a step as a fraction of the configured one.
+def rates(steps: int, config) -> np.ndarray:
+    """The learning rate of each step, float32 [steps].
 
-    Args:
-      step: number of the step, from 0.
-      steps: of the whole stage.
-      config: `config.classifier`: `schedule` constant, linear or cosine (both reach 0 at the end), after a linear rise
-        over the fraction `warmup` of the steps.
+    `config.classifier.schedule` is constant, linear or cosine (both reach 0 at the end), after a linear rise over the
+    fraction `warmup` of the steps.
     """
+    step = np.arange(steps)
     done = step / steps
-    fraction = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + jnp.cos(jnp.pi * done)) / 2}[config.schedule]
-    return fraction * jnp.minimum(1.0, (step + 1) / jnp.maximum(config.warmup * steps, 1))
+    fraction = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + np.cos(np.pi * done)) / 2}[config.schedule]
+    rise = np.minimum(1.0, (step + 1) / max(config.warmup * steps, 1))
+    return (config.learning_rate * fraction * rise).astype(np.float32)

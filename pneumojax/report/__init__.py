@@ -1,0 +1,52 @@
+"""The page of a run: one self-contained HTML file, a section a module.
+
+A section is a module in this folder with
+
+    PLACE: int
+        Where it stands on the page; lower ones first.
+    section(run) -> dict or None
+        Of a `pneumojax.run.Run`: {"title": str, "blocks": [BLOCK]}; None where it has nothing to say. A BLOCK is one of
+        {"note": str}, {"table": TABLE} (`report.tables`), {"figures": [(caption, base64 PNG)]}, {"text": str}.
+"""
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+import jinja2
+
+from pneumojax import checkpoint
+from pneumojax.run import Run
+
+PROTOCOLS = {
+    "clean": "split by patient before anything is trained, the GAN sees the training part only, tested on real images "
+    "only.",
+    "paper": "as published: the GAN sees every image of the subset, generated images are in the test set, patients on "
+    "both sides. Its two arms have different test sets, so their difference is no gain and is not printed.",
+    "official": "trained on the published folder train, tested on the published folder test; a trial is a seed.",
+    "patient_kfold": "a trial is a fold of all images; no patient is in two folds.",
+}
+
+
+def write(run: Run, folder: Path) -> None:
+    """Writes report.html."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pneumojax.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("page.html.j2").render(
+        results=run.results,
+        protocols={name: PROTOCOLS[name] for name in run.results["protocols"]},
+        sections=sections(run),
+    )
+    checkpoint.write_bytes(folder / "report.html", page.encode(errors="backslashreplace"))
+
+
+def sections(run: Run) -> list[dict]:
+    """What the sections of the page say of a run, in their order."""
+    modules = [
+        importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__) if m.name[0] != "_"
+    ]
+    found = [
+        module.section(run) for module in sorted((m for m in modules if hasattr(m, "PLACE")), key=lambda m: m.PLACE)
+    ]
+    return [one for one in found if one]

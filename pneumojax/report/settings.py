@@ -1,0 +1,15 @@
+"""Config, environment, time."""
+
+import json
+
+from pneumojax.run import Run
+
+PLACE = 90
+
+
+def section(run: Run) -> dict:
+    """All that the numbers depend on."""
+    texts = (json.loads(run.config.to_json()), run.results["environment"], run.results["timings_s"])
+    note = f"Data fingerprint {run.results['data']['fingerprint']}. Times are in seconds, over all starts."
+    blocks = [{"note": note}, *({"text": json.dumps(text, indent=1)} for text in texts)]
+    return {"title": "Config, environment, time", "blocks": blocks}

@@ -1,0 +1,66 @@
+"""What results.json says of arms and GANs, from predictions and curves."""
+
+from pathlib import Path
+
+from pneumojax import evaluate, metrics
+from pneumojax.evaluate import Prediction
+from pneumojax.loop import Diverged
+from pneumojax.plan import Plans
+from pneumojax.stage import Stage
+
+Arms = dict[str, dict[str, dict]]  # protocol → arm → {"title", "against", "overrides", "trials": {trial: {"train", …}}}
+
+
+def arms_of(plans: Plans, diverged: dict[Stage, Diverged]) -> Arms:
+    """What is known of arms before they are scored."""
+    found: Arms = {}
+    for (trial, protocol), plan in plans.items():
+        for name, arm in plan.arms.items():
+            known = {"title": arm.title, "against": arm.against, "overrides": dict(arm.overrides), "trials": {}}
+            row = {"trial": trial, "train": len(arm.train)}
+            how = diverged.get(Stage(trial, protocol, arm=name))
+            if how:
+                row["diverged"] = how._asdict()
+            found.setdefault(protocol, {}).setdefault(name, known)["trials"][trial] = row
+    return found
+
+
+def scored(arms: Arms, predictions: list[Prediction], config) -> dict:
+    """{"protocols": {protocol: {arm: ARM}}, "contrasts": […]} of the contract."""
+    classes, settings = config.data.classes, (config.evaluate.resamples, config.seed)
+    scores = evaluate.score_all(evaluate.broken_down(predictions), classes, *settings)
+    protocols = {
+        protocol: {name: arm_of(known, scores.get(protocol, {}).get(name)) for name, known in of_protocol.items()}
+        for protocol, of_protocol in arms.items()
+    }
+    against = {
+        (protocol, name): known["against"]
+        for protocol, of_protocol in arms.items()
+        for name, known in of_protocol.items()
+    }
+    return {
+        "protocols": protocols,
+        "contrasts": evaluate.contrasts(predictions, against, tuple(config.evaluate.declared), *settings),
+    }
+
+
+def arm_of(known: dict, scores: dict | None) -> dict:
+    """An ARM: what was known of it and its scores, if any of its trials has some."""
+    whole = {trial.pop("trial"): trial for trial in scores["trials"]} if scores else {}
+    trials = [row | whole.get(trial, {}) for trial, row in sorted(known["trials"].items())]
+    arm = {**known, **(scores or {}), "trials": trials}
+    failed = [{"trial": row["trial"], **row["diverged"]} for row in trials if "diverged" in row]
+    return arm | ({"diverged": failed[0]} if failed else {})
+
+
+def gan_of(config, workdir: Path) -> dict:
+    """Name of the GAN and its last losses: {"name", "losses": {stage/metric: {"step", "value"}}}."""
+    losses = {}
+    for step, stage, values in map(metrics.parted, metrics.read(workdir)):
+        if stage.gan:
+            losses |= {
+                f"{stage.name}/{name}": {"step": step, "value": value}
+                for name, value in values.items()
+                if name != "grid"
+            }
+    return {"name": config.gan.name, "losses": dict(sorted(losses.items()))}

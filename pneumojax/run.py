@@ -1,0 +1,163 @@
+"""A workdir as it is read again: what report, predict, compare and sweeps need of a run."""
+
+import csv
+import itertools
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import FrozenConfigDict
+
+from pneumojax import config as configs
+from pneumojax import data, metrics
+from pneumojax.errors import BadInput
+from pneumojax.evaluate import Prediction
+from pneumojax.stage import Stage
+
+WHOLE = ("trial", "gan_seed", "classifier_seed", "label")  # columns of predictions.csv that hold whole numbers
+
+
+class Run(NamedTuple):
+    """One run, finished unless it says otherwise."""
+
+    workdir: Path
+    config: FrozenConfigDict
+    results: dict  # results.json
+    splits: dict  # splits.json
+    predictions: dict[str, list]  # predictions.csv by column; `pandas.DataFrame(run.predictions)`
+    curves: dict[tuple[Stage, str], dict[int, float]]  # (stage, metric) → {step: value}
+    grids: dict[Stage, Path]  # the newest sample grid of each GAN
+
+    def arm(self, stage: Stage) -> dict:
+        """The ARM of a classifier."""
+        return self.results["protocols"][stage.protocol][stage.arm]
+
+    def stages(self) -> list[Stage]:
+        """The classifiers that can be used."""
+        return [
+            Stage(trial["trial"], protocol, arm=name)
+            for protocol, arms in self.results["protocols"].items()
+            for name, arm in arms.items()
+            for trial in arm["trials"]
+            if "diverged" not in trial
+        ]
+
+
+def load(workdir: Path | str, results: dict | None = None) -> Run:
+    """Reads a finished run; `results` are those of one that is about to be written whole.
+
+    Errors: BadInput where the folder holds none.
+    """
+    workdir = Path(workdir).expanduser()
+    try:
+        config = json.loads((workdir / "config.json").read_text())
+        splits = json.loads((workdir / "splits.json").read_text())
+        results = results or json.loads((workdir / "results.json").read_text())
+        rows = metrics.read(workdir)
+        predictions = read_predictions(workdir / "predictions.csv")
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{workdir} is not the workdir of a finished run ({error}); give another --workdir") from error
+    if results.get("schema") != 2:
+        raise BadInput(f"{workdir} is of another version of pneumojax (schema {results.get('schema')}); run it anew")
+    curves: dict[tuple[Stage, str], dict[int, float]] = {}
+    grids = {}
+    for step, stage, values in map(metrics.parted, rows):
+        for name, value in values.items():
+            if name == "grid":
+                grids[stage] = workdir / value
+            else:
+                curves.setdefault((stage, name), {})[step] = value
+    return Run(workdir, configs.frozen(config), results, splits, predictions, curves, grids)
+
+
+def read_predictions(path: Path) -> dict[str, list]:
+    """predictions.csv, a list a column."""
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        header, *rows = csv.reader(file)
+    columns: dict[str, list] = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
+    for name, values in columns.items():
+        if name in WHOLE:
+            columns[name] = list(map(int, values))
+        elif name.startswith("logit_"):
+            columns[name] = list(map(float, values))
+    return columns
+
+
+def predictions_of(run: Run) -> list[Prediction]:
+    """The predictions of a run as they were made."""
+    columns = run.predictions
+    logits = np.array([columns[name] for name in columns if name.startswith("logit_")], np.float32).T
+    labels = np.array(columns["label"], np.int32)
+    keys = ("protocol", "arm", "trial", "gan_seed", "classifier_seed", "part")
+    found = []
+    for key, group in itertools.groupby(range(len(labels)), lambda row: tuple(columns[name][row] for name in keys)):
+        rows = list(group)
+        names = [columns["name"][row] for row in rows]
+        told = [data.told_by(name, run.config.data.classes) for name in names]
+        found.append(
+            Prediction(
+                **dict(zip(keys, key, strict=True)),
+                names=names,
+                patients=[columns["patient"][row] for row in rows],
+                labels=labels[rows],
+                logits=logits[rows],
+                parts=[one.part for one in told],
+                subtypes=[one.subtype for one in told],
+            )
+        )
+    return found
+
+
+def merged(runs: list[Run]) -> Run:
+    """Trials of several runs as one run, in the workdir of the first; GANs and times of all.
+
+    Errors: BadInput where two have the same trial, or their configs differ in more than their trials.
+    """
+    from pneumojax import results as resulting
+
+    first = runs[0]
+    for other in runs[1:]:
+        lines = configs.differences(*(comparable(one) for one in (first, other)))
+        if lines or first.results["data"]["fingerprint"] != other.results["data"]["fingerprint"]:
+            what = "configs" if lines else "images"
+            raise BadInput(
+                f"{first.workdir} and {other.workdir} are of other {what}: only their trials may differ", lines
+            )
+    trials = [trial for run in runs for trial in run.config.trials]
+    if len(set(trials)) < len(trials):
+        raise BadInput(f"the runs to merge have trials {trials}: each may come once; leave a run out")
+    arms: resulting.Arms = {}
+    for run in runs:
+        for protocol, of_protocol in run.results["protocols"].items():
+            for name, arm in of_protocol.items():
+                known = {key: arm[key] for key in ("title", "against", "overrides")}
+                rows = arms.setdefault(protocol, {}).setdefault(name, {**known, "trials": {}})["trials"]
+                rows |= {t["trial"]: {k: t[k] for k in ("trial", "train", "diverged") if k in t} for t in arm["trials"]}
+    predictions = sorted((p for run in runs for p in predictions_of(run)), key=lambda p: (p.trial,))
+    timings: dict[str, float] = {}
+    for run in runs:
+        for name, seconds in run.results["timings_s"].items():
+            timings[name] = round(timings.get(name, 0.0) + seconds, 3)
+    overlapping = sorted({trial for run in runs for trial in run.results["data"]["overlapping_trials"]})
+    results = first.results | {
+        **resulting.scored(arms, predictions, first.config),
+        "data": first.results["data"] | {"overlapping_trials": overlapping},
+        "gan": first.results["gan"]
+        | {"losses": {k: v for run in runs for k, v in run.results["gan"]["losses"].items()}},
+        "timings_s": timings,
+    }
+    return first._replace(
+        config=configs.frozen({**comparable(first), "trials": tuple(sorted(trials))}),
+        results=results,
+        splits=first.splits
+        | {"trials": sorted((t for r in runs for t in r.splits["trials"]), key=lambda t: t["trial"])},
+        predictions={name: [v for run in runs for v in run.predictions[name]] for name in first.predictions},
+        curves={key: curve for run in runs for key, curve in run.curves.items()},
+        grids={stage: path for run in runs for stage, path in run.grids.items()},
+    )
+
+
+def comparable(run: Run) -> dict[str, Any]:
+    """A run's config as it was written, less its trials."""
+    return {**json.loads((run.workdir / "config.json").read_text()), "trials": None}

@@ -1,0 +1,46 @@
+"""Systems: what is fitted to images and gives logits; one module each, looked up by name.
+
+    prepare(config) -> system
+        From the study's config, frozen, before any image is read. `system.facts`, a dict, goes into results.json as
+        "classifier"; its "weights_digest", if any, must be the same whenever a run goes on.
+    logits(system, fits, table, place) -> iterator of (Fit, logits)
+        Fits what is asked for, in any order, and gives for each the logits of the rows `fit.tested`, float32 [n, K], or
+        a `loop.Diverged`. A fit that is `done` may be left out. The same bits for the same arguments. The images of
+        rows are `data.table.images(table, rows)`, uint8 [n, S, S], their labels `table.labels[rows]`;
+        `place.checkpoints(fit.stage)` is the folder for whatever is to be kept.
+
+A module may also have
+
+    DEFAULTS: dict
+        Fields of its own in `config.system`, with their values.
+    check(system, fits, images) -> None
+        Raises BadInput where so many images are too many, before anything is written.
+    classifier(run, stage) -> function
+        Of a finished run (`pneumojax.run.Run`): uint8 [N, S, S] → logits float32 [N, K], for `pneumojax.predict`.
+"""
+
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+
+from pneumojax import lookup
+from pneumojax.stage import Stage
+
+
+class Fit(NamedTuple):
+    """One classifier that is to be fitted."""
+
+    stage: Stage
+    train: np.ndarray  # int [m], rows of the table
+    steps: int  # of an optimiser
+    tested: np.ndarray  # int [n], rows that logits are wanted of, each once
+    overrides: dict  # fields of config.classifier that this one has otherwise
+    init_seed: int  # of random parameters, the same for all arms of a trial
+    seed: int  # of all else
+    done: bool  # whether its logits are at rest already
+
+
+def load(name: str) -> ModuleType:
+    """The module of a system. Errors: BadInput for an unknown name, or a module that lacks a function."""
+    return lookup.load("pneumojax.systems", name, ("prepare", "logits"), "config.system.name")

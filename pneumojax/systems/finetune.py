@@ -1,0 +1,174 @@
+"""Fine-tuning of a network of `pneumojax.models`: all of it, its last stages, or its head.
+
+A head that is trained without augmentation sees features that were computed once an image, and all heads train
+together: it is the same computation.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from clu import parameter_overview
+from flax.traverse_util import flatten_dict
+from ml_collections import FrozenConfigDict
+
+from pneumojax import augment, checkpoint, classify, loop, models, pretrained, sharding, tuning
+from pneumojax.classify import Recipe
+from pneumojax.config import with_overrides
+from pneumojax.data.table import Table
+from pneumojax.errors import BadInput
+from pneumojax.loop import Diverged, Job, Place
+from pneumojax.stage import Stage
+from pneumojax.systems import Fit, features
+
+
+class System(NamedTuple):
+    """A network and what it starts from."""
+
+    config: FrozenConfigDict
+    model: nn.Module
+    weights: pretrained.Weights | None  # None: from scratch
+    shapes: dict  # of {"params", "batch_stats"}
+    new: frozenset  # parameters that the weights do not bring
+    facts: dict
+
+    def recipe(self, overrides: dict) -> Recipe:
+        """What is compiled, with some fields of config.classifier changed."""
+        config = with_overrides(self.config.classifier, overrides)
+        chosen = tuning.choose(self.model, self.config.model.image_size, self.shapes, config, self.new)
+        return Recipe(self.model, config, chosen, self.config.model.dtype)
+
+    def start(self, seed: int) -> dict:
+        """{"params", "batch_stats"} to start from."""
+        variables = classify.init(jax.random.key(seed), self.model, self.config.model.image_size)
+        return pretrained.start_from(variables, self.weights.variables)[0] if self.weights else variables
+
+
+def prepare(config) -> System:
+    """Builds the network and loads its weights. Errors: BadInput where either cannot be."""
+    model, shapes = built(config)
+    parameter_overview.log_parameter_overview(shapes, include_stats=False, msg=config.model.name)
+    weights = pretrained.of_config(config.model)
+    new = pretrained.start_from(shapes, weights.variables)[1] if weights else frozenset()
+    system = System(config, model, weights, shapes, new, {})
+    return system._replace(facts=facts_of(system))
+
+
+def built(config) -> tuple[nn.Module, dict]:
+    """The network and the shapes of its variables. Errors: BadInput where it cannot be built at its image size."""
+    model, size = models.build(config.model, len(config.data.classes)), config.model.image_size
+    try:
+        return model, jax.eval_shape(lambda: classify.fresh_variables(jax.random.key(0), model, size))
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise BadInput(
+            f"config.model.image_size={size}: {config.model.name} cannot be built at this size; raise it", [str(error)]
+        ) from error
+
+
+def facts_of(system: System) -> dict:
+    """What was trained, and from which weights."""
+    config, recipe, weights = system.config, system.recipe({}), system.weights
+    sizes = {path: math.prod(leaf.shape) for path, leaf in flatten_dict(system.shapes["params"]).items()}
+    return {
+        "weights": config.model.weights if config.model.weights in ("none", "torchvision") else "file",
+        "weights_digest": weights.digest if weights else None,
+        "new_parameters": sorted(map(".".join, system.new)),
+        "mode": config.classifier.mode,
+        "parameters": sum(sizes.values()),
+        "trained_parameters": sum(sizes[path] for path, _ in recipe.tuning.rates),
+        "cached_features": on_features(recipe),
+    }
+
+
+def on_features(recipe: Recipe) -> bool:
+    """Whether it trains on features that are computed once an image."""
+    return recipe.config.mode == "head" and not augment.used(recipe.config)
+
+
+def check(system: System, fits: Sequence[Fit], images: int) -> None:
+    """Errors: BadInput where the features of so many images take more memory than is allowed."""
+    for recipe in {system.recipe(fit.overrides) for fit in fits}:
+        if on_features(recipe):
+            features.check(recipe, system.config.model.image_size, images)
+
+
+def logits(
+    system: System, fits: Sequence[Fit], table: Table, place: Place
+) -> Iterator[tuple[Fit, np.ndarray | Diverged]]:
+    """Trains a network for each fit and predicts with its last state, which is the one to score."""
+    keep_start(system, fits, place)
+    by_recipe: dict[Recipe, list[Fit]] = {}
+    for fit in fits:
+        by_recipe.setdefault(system.recipe(fit.overrides), []).append(fit)
+    for recipe, own in by_recipe.items():
+        if all(fit.done for fit in own):
+            continue
+        variables = system.start(own[0].init_seed)
+        frozen, seen, together = tuning.split(variables, recipe.tuning)[1], table, on_features(recipe)
+        if together:
+            with place.timings.of("features"):
+                seen = features.table_of(recipe, variables, table, system.config.model.image_size)
+        trained = loop.train(
+            classify.train_step,
+            [job_of(system, recipe, fit) for fit in own],
+            seen,
+            frozen,
+            recipe,
+            place,
+            together,
+        )
+        fit_of = {fit.stage: fit for fit in own}
+        for job, state in trained:
+            fit = fit_of[job.stage]
+            if not isinstance(state, Diverged):
+                found = classify.predict(classify.variables_of(state, frozen), seen, fit.tested, recipe)
+                kept = f"checkpoints/{fit.stage.name}/{fit.steps}"
+                state = found if np.isfinite(found).all() else Diverged(fit.steps, "logits", kept)
+            yield fit, state
+
+
+def job_of(system: System, recipe: Recipe, fit: Fit) -> Job:
+    """The training of one fit."""
+    return Job(
+        stage=fit.stage,
+        start=lambda: classify.start(recipe, tuning.split(system.start(fit.init_seed), recipe.tuning)[0]),
+        rows=loop.epochs(fit.train, recipe.config.batch_size, fit.steps, fit.seed),
+        key=jax.random.key(fit.seed),
+        fields={"rate": tuning.rates(fit.steps, recipe.config)},
+        done=fit.done,
+    )
+
+
+def keep_start(system: System, fits: Sequence[Fit], place: Place) -> None:
+    """Saves what training starts from, once, where some of it is not trained: `classifier` needs the workdir alone."""
+    if system.weights:
+        with checkpoint.open_manager(place.workdir / "checkpoints" / "start") as manager:
+            if manager.latest_step() is None:
+                checkpoint.save(manager, 0, system.start(fits[0].init_seed))
+
+
+def classifier(run, stage: Stage):
+    """One network of a finished run, from its workdir alone: uint8 [N, S, S] → logits float32 [N, K].
+
+    Errors: BadInput where a checkpoint of it is missing.
+    """
+    model, shapes = built(run.config)
+    new = frozenset(tuple(name.split(".")) for name in run.results["classifier"]["new_parameters"])
+    system = System(run.config, model, None, shapes, new, {})
+    recipe = system.recipe(run.arm(stage)["overrides"])
+    variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    folder = run.workdir / "checkpoints"
+    if run.config.model.weights != "none":
+        variables = loop.newest(folder / "start", variables)
+    trained, frozen = tuning.split(variables, recipe.tuning)
+    state = loop.newest(folder / stage.name, classify.start(recipe, trained))
+    variables = classify.variables_of(state, frozen)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        table = Table(sharding.replicate(images), np.zeros(len(images), np.int32))
+        return classify.predict(variables, table, np.arange(len(images)), recipe)
+
+    return predict
