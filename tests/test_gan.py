@@ -1,7 +1,13 @@
 """The contract that every GAN in the folder keeps, and DCGAN against PyTorch's layers."""
 
+import hashlib
+import json
+import os
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 import pytest
 import torch
@@ -133,6 +139,46 @@ def test_one_dcgan_step_is_torchs(config):
     ones, zeros = torch.ones(n), torch.zeros(n)
     assert float(metrics["d_loss"]) == pytest.approx(float(loss(real, ones) + loss(fake, zeros)), rel=1e-4)
     assert float(metrics["g_loss"]) == pytest.approx(float(loss(fake, ones)), rel=1e-4)
+
+
+GOLDEN = Path(__file__).parent / "golden" / "dcgan.json"
+
+
+def machine() -> str:
+    """What the bits of a float32 program depend on: the CPU, its cores, the compiler and its flags."""
+    lines = [line.split(":") for line in Path("/proc/cpuinfo").read_text().splitlines() if line.count(":") == 1]
+    about = {name.strip(): value.strip() for name, value in lines}
+    cpu = " ".join(about.get(name, "?") for name in ("model name", "model", "stepping"))
+    flags = os.environ["XLA_FLAGS"]
+    return f"{cpu}, {len(os.sched_getaffinity(0))} cores, jaxlib {jaxlib.__version__} {flags}"
+
+
+def facts(tree) -> dict:
+    """Of a tree: the sha256 of all its bytes, and mean and norm of each leaf."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    numbers = [[float(leaf.mean()), float(np.linalg.norm(leaf.ravel()))] for leaf in leaves]
+    return {"sha256": hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves)).hexdigest(), "numbers": numbers}
+
+
+def test_dcgan_steps_are_those_of_the_first_edition(config):
+    """Three steps and a sample against what was written before the GAN was composed of parts: numbers, here bits."""
+    init, step, sample = (
+        jax.jit(function, static_argnames="config") for function in (dcgan.init, dcgan.step, dcgan.sample)
+    )
+    rng = np.random.default_rng(0)
+    state, found = init(jax.random.key(0), config=config), {}
+    for number in range(3):
+        images = jnp.asarray(rng.uniform(-1, 1, (6, 64, 64, 1)), jnp.float32)
+        state, metrics = step(state, images, jnp.zeros(6, jnp.int32), jax.random.key(number), config=config)
+        found |= {f"state{number + 1}": facts(state), f"metrics{number + 1}": facts(metrics)}
+    latents = jax.random.normal(jax.random.key(9), (6, config.latent_dim))
+    found["sample"] = facts(sample(state, latents, jnp.zeros(6, jnp.int32), config=config))
+
+    golden = json.loads(GOLDEN.read_text())
+    for name, expected in golden["facts"].items():
+        np.testing.assert_allclose(found[name]["numbers"], expected["numbers"], rtol=1e-2, atol=1e-4, err_msg=name)
+        if golden["machine"] == machine():
+            assert found[name]["sha256"] == expected["sha256"], name
 
 
 def test_image_size_that_dcgan_cannot_make(config):

@@ -43,4 +43,4 @@ class Fit(NamedTuple):
 
 def load(name: str) -> ModuleType:
     """The module of a system. Errors: BadInput for an unknown name, or a module that lacks a function."""
-    return lookup.load("pneumojax.systems", name, ("prepare", "logits"), "config.system.name")
+    return lookup.load("pneumojax.systems", name, "prepare logits", "config.system.name")

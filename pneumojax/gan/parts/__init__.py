@@ -1,0 +1,1 @@
+"""What GANs are composed of: `adversarial` the step, `losses` pairs of losses, `layers` convolutions."""

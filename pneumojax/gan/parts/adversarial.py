@@ -1,0 +1,153 @@
+"""Adversarial training as pure functions of what a GAN is composed of.
+
+A module writes `compose(config) -> Parts`; `functions(compose)` are then its `init`, `step` and `sample`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from pneumojax.errors import BadInput
+
+
+class Parts(NamedTuple):
+    """A composition. Networks may have variables beside their parameters (batch statistics), or none.
+
+    Attributes:
+      generator: called with (latents [N, Z], labels int32 [N], train), makes images [N, S, S, C] in [-1, 1].
+      discriminator: called with (images, labels, train), gives logits [N], positive for real.
+      optimizers: of the generator and of the discriminator.
+      losses: a pair (d, g) as in `losses`.
+      penalty: (critic, real, fakes, key, extra) → scalar that is added to d's loss, where `critic(images)` gives logits
+        and can be differentiated, and the images are as the discriminator sees them.
+      augmentation: (images, key, extra) → images, what the discriminator sees of real and of generated ones.
+      extra: the first `State.extra`, a tree that penalty and augmentation may read: a count of steps, a probability.
+      remember: (extra, real logits, fake logits) → extra, called once a batch.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    optimizers: tuple[optax.GradientTransformation, optax.GradientTransformation]
+    losses: tuple[Callable, Callable]
+    penalty: Callable | None = None
+    augmentation: Callable | None = None
+    extra: Any = ()
+    remember: Callable = lambda extra, real, fake: extra
+
+
+class State(NamedTuple):
+    """Both networks; G's batch statistics are those that `sample` uses."""
+
+    generator: dict  # {"params"}, and "batch_stats" where there are some
+    discriminator: dict
+    generator_opt: optax.OptState
+    discriminator_opt: optax.OptState
+    extra: Any = ()
+
+
+def functions(compose: Callable[[Any], Parts]) -> tuple[Callable, Callable, Callable]:
+    """`init`, `step` and `sample` of the module whose `compose(config)` this is."""
+    return (
+        lambda key, config: init(compose(config), key, config),
+        lambda state, images, labels, key, config: step(compose(config), state, images, labels, key, config),
+        lambda state, latents, labels, config: sample(compose(config), state, latents, labels),
+    )
+
+
+def init(parts: Parts, key, config) -> State:
+    """Random networks and fresh optimisers. Errors: BadInput where the generator makes another size."""
+    g_key, d_key = jax.random.split(key)
+    labels = jnp.zeros(1, jnp.int32)
+    images, g = parts.generator.init_with_output(g_key, jnp.zeros((1, config.latent_dim)), labels, train=True)
+    if images.shape[1] != config.image_size:
+        raise BadInput(
+            f"config.gan.image_size={config.image_size}: {config.name} makes {images.shape[1]} pixels; use that"
+        )
+    d = parts.discriminator.init(d_key, images, labels, train=True)
+    g_optimizer, d_optimizer = parts.optimizers
+    return State(g, d, g_optimizer.init(g["params"]), d_optimizer.init(d["params"]), parts.extra)
+
+
+def step(parts: Parts, state: State, images, labels, key, config) -> tuple[State, dict]:
+    """Updates D on each of `config.d_steps` batches, and G on the last, from the same forward pass as D.
+
+    A batch is every d_steps-th image: batches that are split over devices stay so.
+    """
+    batches = [array.reshape(-1, config.d_steps, *array.shape[1:]) for array in (images, labels)]
+    for number in range(1, config.d_steps):  # no `lax.scan`, in which convolutions are slow on CPUs
+        batch = [array[:, number] for array in batches]
+        after, _ = update(parts, state, *batch, jax.random.fold_in(key, number), config)
+        state = after._replace(generator=state.generator, generator_opt=state.generator_opt)
+    return update(parts, state, *(array[:, 0] for array in batches), key, config)
+
+
+def update(parts: Parts, state: State, images, labels, key, config) -> tuple[State, dict]:
+    """One update of both networks from the same forward pass; D sees real and generated images as a batch each.
+
+    The generated images have the labels of the real ones.
+    """
+    d_loss, g_loss = parts.losses
+    g_optimizer, d_optimizer = parts.optimizers
+    latents = jax.random.normal(key, (len(images), config.latent_dim))
+    real_key, fake_key, penalty_key = jax.random.split(jax.random.fold_in(key, 0), 3)
+
+    def generate(params):
+        return forward(parts.generator, {**state.generator, "params": params}, latents, labels)
+
+    def see(pictures, key):
+        return parts.augmentation(pictures, key, state.extra) if parts.augmentation else pictures
+
+    def d_loss_of(params):
+        def critic(pictures):
+            return forward(parts.discriminator, variables, pictures, labels)[0]
+
+        variables = {**state.discriminator, "params": params}
+        real, others = forward(parts.discriminator, variables, seen, labels)
+        fake, others = forward(parts.discriminator, {**others, "params": params}, seen_fakes, labels)
+        loss, metrics = d_loss(real, fake), {}
+        if parts.penalty:
+            metrics["penalty"] = parts.penalty(critic, seen, seen_fakes, penalty_key, state.extra)
+            loss += metrics["penalty"]
+        return loss, (real, fake, others, metrics)
+
+    def g_loss_of(fakes):
+        fake, _ = forward(parts.discriminator, state.discriminator, see(fakes, fake_key), labels)
+        return g_loss(fake, real)
+
+    g_params, d_params = state.generator["params"], state.discriminator["params"]
+    fakes, pull_back, g_others = jax.vjp(generate, g_params, has_aux=True)
+    seen, seen_fakes = see(images, real_key), see(fakes, fake_key)
+    (d_value, (real, fake, d_others, metrics)), d_gradient = jax.value_and_grad(d_loss_of, has_aux=True)(d_params)
+    g_value, fakes_gradient = jax.value_and_grad(g_loss_of)(fakes)
+    (g_gradient,) = pull_back(fakes_gradient)
+
+    g_updates, g_opt = g_optimizer.update(g_gradient, state.generator_opt, g_params)
+    d_updates, d_opt = d_optimizer.update(d_gradient, state.discriminator_opt, d_params)
+    state = State(
+        generator={"params": optax.apply_updates(g_params, g_updates), **g_others},
+        discriminator={"params": optax.apply_updates(d_params, d_updates), **d_others},
+        generator_opt=g_opt,
+        discriminator_opt=d_opt,
+        extra=parts.remember(state.extra, real, fake),
+    )
+    metrics |= {
+        "d_loss": d_value,
+        "g_loss": g_value,
+        "d_real": jnp.mean(nn.sigmoid(real)),
+        "d_fake": jnp.mean(nn.sigmoid(fake)),
+    }
+    return state, metrics
+
+
+def forward(network: nn.Module, variables: dict, *inputs):
+    """In training mode: the output, and the variables beside the parameters as they are afterwards."""
+    return network.apply(variables, *inputs, train=True, mutable=[name for name in variables if name != "params"])
+
+
+def sample(parts: Parts, state: State, latents, labels):
+    """Images by the generator's running batch statistics, so that each depends on its own latent and label alone."""
+    return parts.generator.apply(state.generator, latents, labels, train=False)
