@@ -95,6 +95,14 @@ class Group(NamedTuple):
         missing = -len(self.jobs) % jax.device_count() if self.layout.spread else 0
         return [*self.jobs, *[self.jobs[-1]] * missing]
 
+    def at_rest(self, states):
+        """The states as a checkpoint holds them: that of a job that is alone without the axis of jobs."""
+        return states if len(self.jobs) > 1 else at(states, 0)
+
+    def running(self, states):
+        """The inverse of `at_rest`."""
+        return states if len(self.jobs) > 1 else stack([states] * len(self.padded()))
+
     def directory(self, place: Place) -> Path:
         """Of the checkpoints: those of a job that is alone are its own, several share one while they train."""
         if len(self.jobs) == 1:
@@ -240,7 +248,8 @@ def train_group(group: Group, diverged: dict, step_and_recipe, table, constants,
     states, keys = put(stack([job.start() for job in jobs])), put(stack([job.key for job in jobs]))
     rows = np.stack([job.rows for job in jobs], 1)
     with checkpoint.open_manager(group.directory(place)) as manager, deferred_signals() as received:
-        done, states, record = checkpoint.restore(manager, states)
+        done, at_rest, record = checkpoint.restore(manager, group.at_rest(states))
+        states = put(group.running(at_rest))
         window = {name: np.array(values, np.float32) for name, values in record.get("window", {}).items()}
         pieces = dispatches(done, group.steps, every)
         waiting, started = [], time.monotonic()
@@ -280,7 +289,9 @@ def train_group(group: Group, diverged: dict, step_and_recipe, table, constants,
             if due:
                 place.writer.flush()
                 place.timings.flush()
-                checkpoint.save(manager, end, states, {"window": {k: v.tolist() for k, v in window.items()}})
+                checkpoint.save(
+                    manager, end, group.at_rest(states), {"window": {k: v.tolist() for k, v in window.items()}}
+                )
             if received:
                 logging.info("signal %d: %s is saved after step %d", received[0], group.jobs[0].stage.name, end)
                 raise SystemExit(128 + received[0])
@@ -319,7 +330,7 @@ def note_divergence(group: Group, diverged: dict, seen: dict, manager, states, p
         stage, last = group.jobs[i].stage, manager.latest_step()
         own = place.checkpoints(stage)
         if last and len(group.jobs) > 1:  # the others write over the one that they share
-            good = checkpoint.restore(manager, states)[1]
+            good = checkpoint.restore(manager, group.at_rest(states))[1]
             with checkpoint.open_manager(own) as its:
                 checkpoint.save(its, last, at(good, i))
         kept = str(own.relative_to(place.workdir) / str(last)) if last else None

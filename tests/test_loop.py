@@ -1,141 +1,236 @@
-"""The loop around training: batches, resuming, divergence, signals."""
+"""The one way to train: rows, resuming, divergence, signals, jobs in turn and together."""
 
+import json
 import os
 import signal
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import FrozenConfigDict
 
-from pneumojax import loop
-from pneumojax.errors import Diverged
-from pneumojax.metrics import Writer, read
+from pneumojax import loop, metrics
+from pneumojax.data.table import Table
+from pneumojax.loop import Diverged, Job, Place
+from pneumojax.metrics import Writer
+from pneumojax.stage import Stage
+from pneumojax.timings import Timings
+
+STEPS = 12
+TABLE = Table(jnp.arange(20.0).reshape(20, 1), np.arange(20, dtype=np.int32))
+
+
+class Recipe(NamedTuple):
+    config: FrozenConfigDict = FrozenConfigDict({"log_every": 3, "save_every": 6})
+
+
+def decay(state, batch, key, constants, recipe):
+    """A toy that depends on its rows, labels, key and fields."""
+    x = state["x"] * 0.9 + batch.fields["rate"] * (batch.examples.mean() + batch.labels[0]) + constants
+    return {"x": x + 0.01 * jax.random.normal(key)}, {"loss": (x * batch.fields.get("scale", 1.0)).mean()}
+
+
+def job(trial: int = 0, **fields) -> Job:
+    rates = {"rate": np.ones(STEPS, np.float32)} | {k: np.asarray(v, np.float32) for k, v in fields.items()}
+    rows = loop.epochs(np.arange(20), 4, STEPS, trial)
+    stage = Stage(trial, "clean", arm="toy")
+    return Job(stage, lambda: {"x": jnp.ones(3)}, rows, jax.random.key(trial), rates)
+
+
+def run(workdir, jobs=None, **options) -> dict[int, object]:
+    """Trial → state or how it diverged."""
+    workdir.mkdir(exist_ok=True)
+    place = Place(workdir, Writer(workdir, {}), Timings(workdir / ".timings.json"))
+    try:
+        trained = loop.train(decay, jobs or [job()], TABLE, jnp.float32(0.5), Recipe(), place, **options)
+        return {job.stage.trial: state if isinstance(state, Diverged) else np.asarray(state["x"]) for job, state in trained}
+    finally:
+        place.writer.close()
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """Calls a function before the dispatch that has a step in it."""
+
+    def call(step, function):
+        advance = loop.advance
+
+        def wrapped(states, keys, inputs, *rest):
+            if step in np.asarray(inputs["number"]):
+                function()
+            return advance(states, keys, inputs, *rest)
+
+        monkeypatch.setattr(loop, "advance", wrapped)
+        return lambda: monkeypatch.setattr(loop, "advance", advance)
+
+    return call
+
+
+def fail():
+    raise RuntimeError("the machine is gone")
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(10, 3), (12, 4), (5, 5), (7, 1)])
 def test_each_epoch_is_a_shuffle_of_the_pool(count, batch_size):
-    rows = np.arange(100, 100 + count, dtype=np.int32)
-    pool = loop.make_pool(rows, 20)
-    batch = jax.jit(loop.batch_of, static_argnums=3)
+    pool = np.arange(100, 100 + count)
     per_epoch = count // batch_size
-    batches = [np.asarray(batch(pool, jax.random.key(0), step, batch_size)) for step in range(3 * per_epoch)]
-    epochs = np.array(batches).reshape(3, -1)
+    rows = loop.epochs(pool, batch_size, 3 * per_epoch, 0)
+    assert rows.shape == (3 * per_epoch, batch_size)
+    assert rows.dtype == np.int32
+    epochs = rows.reshape(3, -1)
     for epoch in epochs:
         assert len(set(epoch.tolist())) == per_epoch * batch_size
-        assert set(epoch.tolist()) <= set(rows.tolist())
+        assert set(epoch.tolist()) <= set(pool.tolist())
     if count > 5:
         assert not np.array_equal(epochs[0], epochs[1])
-
-
-def test_batches_do_not_depend_on_what_is_beyond_the_pool():
-    rows = np.arange(9, dtype=np.int32)
-    pool = loop.make_pool(rows, 16)
-    filled = pool._replace(rows=pool.rows.at[9:].set(77))
-    for step in range(8):
-        a, b = (loop.batch_of(p, jax.random.key(1), step, 2) for p in (pool, filled))
-        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(loop.epochs(pool, batch_size, 2, 0), rows[:2])  # fewer steps are the first ones
+    assert not np.array_equal(loop.epochs(pool, batch_size, 3 * per_epoch, 1), rows)
 
 
 def test_scan_is_its_steps_one_by_one():
     def one(state, step):
         return state * 1.5 + step, {"loss": state}
 
-    together, metrics = loop.scan(one, jnp.float32(1), jnp.arange(4))
+    together, found = loop.scan(one, jnp.float32(1), jnp.arange(4))
     state, singly = jnp.float32(1), []
     for step in range(4):
         state, piece = loop.scan(one, state, jnp.array([step]))
         singly.append(piece["loss"])
     assert state == together
-    np.testing.assert_array_equal(jnp.concatenate(singly), metrics["loss"])
+    np.testing.assert_array_equal(jnp.concatenate(singly), found["loss"])
 
 
-def decay(state, steps):
-    """Twelve steps of a toy that depends on the step's number."""
-    x, losses = state["x"], []
-    for step in steps:
-        x = x * 0.9 + step
-        losses.append(x.mean())
-    return {"x": x}, {"loss": jnp.stack(losses)}
+def test_a_dispatch_ends_where_metrics_are_written(monkeypatch):
+    assert loop.dispatches(0, 3, 2) == [(0, 1), (1, 2), (2, 3)]
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert loop.dispatches(0, 10, 4) == [(0, 4), (4, 8), (8, 10)]
+    assert loop.dispatches(3, 10, 4) == [(3, 4), (4, 8), (8, 10)]
 
 
-def run(workdir, advance=decay, steps=12, **kwargs):
-    workdir.mkdir(exist_ok=True)
-    writer = Writer(workdir)
-    try:
-        return loop.train(
-            advance,
-            {"x": jnp.ones(3)},
-            steps,
-            per_dispatch=2,
-            save_every=4,
-            directory=workdir / "checkpoints" / "stage",
-            stages=("stage",),
-            writer=writer,
-            **kwargs,
-        )["x"]
-    finally:
-        writer.close()
+def test_a_job_is_its_steps(tmp_path):
+    """What the loop hands to a step: the rows of the table, their labels, a key of the job and the step's number."""
+    state, own = {"x": jnp.ones(3)}, job()
+    for number in range(STEPS):
+        rows = own.rows[number]
+        batch = loop.Batch(TABLE.examples[rows], jnp.asarray(TABLE.labels[rows]), {"rate": jnp.float32(1)})
+        state, _ = decay(state, batch, jax.random.fold_in(own.key, number), jnp.float32(0.5), None)
+    np.testing.assert_allclose(run(tmp_path)[0], state["x"], rtol=1e-5)
 
 
-def failing_at(number):
-    def advance(state, steps):
-        if number in steps:
-            raise RuntimeError("the machine is gone")
-        return decay(state, steps)
-
-    return advance
-
-
-def test_an_interrupted_stage_goes_on_to_the_same_bits(tmp_path):
-    whole = run(tmp_path / "whole")
-    broken = tmp_path / "broken"
+@pytest.mark.parametrize("together", [False, True])
+def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, at_step, together):
+    jobs = [job(0), job(1)]
+    whole = run(tmp_path / "whole", jobs, together=together)
+    mend = at_step(9, fail)
     with pytest.raises(RuntimeError):
-        run(broken, failing_at(9))
+        run(tmp_path / "broken", jobs, together=together)
+    mend()
     seen = []
-    again = run(broken, lambda state, steps: (seen.extend(np.asarray(steps)), decay(state, steps))[1])
-    assert min(seen) == 8  # the checkpoint after eight steps
-    np.testing.assert_array_equal(whole, again)
-    assert (broken / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+    at_step(6, lambda: seen.append(6))
+    at_step(5, lambda: seen.append(5))
+    again = run(tmp_path / "broken", jobs, together=together)
+    assert seen.count(5) == (0 if together else 1)  # the first went on from step 6, the second began
+    assert seen.count(6) == (1 if together else 2)
+    for trial in (0, 1):
+        np.testing.assert_array_equal(whole[trial], again[trial])
+    for name in ("metrics.jsonl",):
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_a_stage_that_is_whole_is_not_run_again(tmp_path):
-    whole = run(tmp_path)
-    np.testing.assert_array_equal(run(tmp_path, failing_at(0)), whole)
+def test_what_is_whole_is_not_run_again(tmp_path, at_step):
+    jobs = [job(0), job(1)]
+    whole = run(tmp_path, jobs, together=True)
+    at_step(0, fail)
+    again = run(tmp_path, jobs, together=True)
+    np.testing.assert_array_equal(whole[1], again[1])
+    assert not list((tmp_path / "checkpoints" / "jobs").iterdir())  # what they shared is gone
+    assert run(tmp_path, [j._replace(done=True) for j in jobs]) == {}
 
 
-def test_half_a_line_of_metrics_is_dropped(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 2, "stage/loss": 1.0}\n{"step": 4, "sta')
-    Writer(tmp_path).close()
-    assert read(tmp_path) == {"stage/loss": {2: 1.0}}
+def test_together_and_in_turn_are_the_same(tmp_path):
+    jobs = [job(t) for t in range(3)] + [job(3)._replace(rows=job(3).rows[:6], fields={"rate": np.ones(6, np.float32)})]
+    turn, together = run(tmp_path / "turn", jobs), run(tmp_path / "together", jobs, together=True)
+    for trial in range(4):
+        np.testing.assert_allclose(turn[trial], together[trial], rtol=1e-6)
+    assert not np.array_equal(turn[0], turn[1])
+    one, other = ((tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("turn", "together"))
+    assert [json.loads(line).keys() for line in one] == [json.loads(line).keys() for line in other]
+    assert [json.loads(line)["step"] for line in one] == [3, 6, 9, 12] * 3 + [3, 6]
 
 
-def test_a_loss_that_is_not_finite_stops_at_its_step_and_keeps_the_last_good_state(tmp_path):
-    def advance(state, steps):
-        state, metrics = decay(state, steps)
-        bad = np.asarray(steps) >= 6
-        return {"x": jnp.where(bad.any(), jnp.nan, state["x"])}, {"loss": jnp.where(bad, jnp.nan, metrics["loss"])}
+@pytest.mark.parametrize("together", [False, True])
+def test_a_job_that_diverges_fails_alone(tmp_path, together):
+    """At its step and by its loss, with its last good state kept; also when the run is begun again."""
+    bad = np.ones(STEPS)
+    bad[7] = np.nan
+    jobs = [job(0), job(1, scale=bad), job(2)]
+    jobs = [j._replace(fields={"scale": np.ones(STEPS, np.float32)} | j.fields) for j in jobs]
+    for _ in range(2):
+        found = run(tmp_path, jobs, together=together)
+        assert found[1] == Diverged(8, "loss", "checkpoints/trial1/clean/toy/6")
+        for trial in (0, 2):
+            np.testing.assert_allclose(found[trial], run(tmp_path / f"alone{trial}", [job(trial)])[trial], rtol=1e-6)
+    assert [p.name for p in (tmp_path / "checkpoints/trial1/clean/toy").iterdir()] == ["6"]
+    steps = [row["step"] for row in metrics.read(tmp_path) if row["trial"] == 1]
+    assert steps == [3, 6]
 
-    with pytest.raises(Diverged, match=r"not finite at step 7;.*stage/4$"):
-        run(tmp_path, advance)
-    assert [path.name for path in (tmp_path / "checkpoints" / "stage").iterdir()] == ["4"]
+
+def test_a_state_that_is_not_finite_after_the_last_step_is_seen(tmp_path):
+    """Its losses were all finite: they are of the state before the step."""
+    last = np.ones(STEPS)
+    last[-1] = np.inf
+    first = job(0, rate=last, scale=[1.0] * (STEPS - 1) + [0.0])
+
+    def blind(state, batch, key, constants, recipe):
+        state, found = decay(state, batch, key, constants, recipe)
+        return state, {"loss": jnp.nan_to_num(found["loss"], posinf=0.0)}
+
+    place = Place(tmp_path, Writer(tmp_path, {}), Timings(tmp_path / ".timings.json"))
+    [(_, found)] = loop.train(blind, [first], TABLE, jnp.float32(0.5), Recipe(), place)
+    assert found == Diverged(12, "state", "checkpoints/trial0/clean/toy/6")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_the_state_first(tmp_path, number):
-    def advance(state, steps):
-        if 5 in steps:
-            os.kill(os.getpid(), number)
-        return decay(state, steps)
-
+def test_a_signal_saves_the_state_after_the_step_that_runs(tmp_path, at_step, number):
+    """Also between two lines of metrics: what was gathered for the next one is saved as well."""
+    mend = at_step(4, lambda: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit) as caught:
-        run(tmp_path, advance)
+        run(tmp_path / "run")
+    mend()
     assert caught.value.code == 128 + number
-    assert (tmp_path / "checkpoints" / "stage" / "6").is_dir()
-    np.testing.assert_array_equal(run(tmp_path), run(tmp_path / "undisturbed"))
+    assert [p.name for p in (tmp_path / "run/checkpoints/trial0/clean/toy").iterdir()] == ["5"]
+    np.testing.assert_array_equal(run(tmp_path / "run")[0], run(tmp_path / "undisturbed")[0])
+    one, other = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("run", "undisturbed"))
+    assert one == other
 
 
-def test_pictures_are_made_after_each_dispatch(tmp_path):
+def test_pictures_are_made_where_metrics_are_written(tmp_path):
     seen = []
-    run(tmp_path, after=lambda step, state: seen.append(step))
-    assert seen == [2, 4, 6, 8, 10, 12]
+    run(tmp_path, after=lambda stage, step, state: seen.append((stage.trial, step, state["x"].shape)))
+    assert seen == [(0, step, (3,)) for step in (3, 6, 9, 12)]
+
+
+def test_half_a_line_of_metrics_is_dropped_and_tensorboard_follows(tmp_path):
+    lines = [{"step": 2, "trial": 0, "protocol": "clean", "arm": "toy", "loss": 1.0}, {"step": 4}]
+    (tmp_path / "metrics.jsonl").write_text(f"{json.dumps(lines[0])}\n{json.dumps(lines[1])[:-4]}")
+    (tmp_path / "events.out.tfevents.1.old").write_bytes(b"what a kill left")
+    writer = Writer(tmp_path, {})
+    writer.write_scalars(Stage(0, "clean", arm="toy"), 2, {"loss": 1.0})
+    writer.close()
+    assert metrics.read(tmp_path) == lines[:1]
+    [events] = tmp_path.glob("events.out.tfevents.*")
+    assert b"trial0/clean/toy/loss" in events.read_bytes()
+
+
+def test_times_of_several_starts_add_up(tmp_path):
+    path = tmp_path / ".timings.json"
+    path.write_text('{"gan": 100.0}')
+    timings = Timings(path)
+    with timings.of("classifier"), timings.of("features"):
+        pass
+    with timings.of("gan"):
+        timings.flush()
+    assert 100.0 <= json.loads(path.read_text())["gan"] < 101
+    assert json.loads(path.read_text()).keys() == {"gan", "classifier", "features"}
