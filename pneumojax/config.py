@@ -1,127 +1,158 @@
-"""Checks a config where it enters, and tells what differs between two."""
+"""Configs where they enter: read from a file, completed by the modules that it names, changed by flags, checked."""
 
+import difflib
+import importlib.util
 import json
-import re
+from collections.abc import Sequence
+from pathlib import Path
 
-from ml_collections import ConfigDict, FrozenConfigDict
+from absl import flags
+from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
-from pneumojax.data.decode import FITS
-from pneumojax.errors import BadInput
-from pneumojax.finetune import MODES, SCHEDULES
-from pneumojax.protocols import PROTOCOLS
-
-POSITIVE = (
-    *("gan.image_size", "gan.latent_dim", "gan.filters", "gan.batch_size", "gan.epochs", "gan.log_every"),
-    *("gan.sample_every", "gan.save_every", "gan.generator_learning_rate", "gan.discriminator_learning_rate"),
-    *("model.image_size", "model.width", "classifier.batch_size", "classifier.epochs", "classifier.learning_rate"),
-    *("data.memory", "classifier.last_k", "classifier.new_layer_rate", "classifier.feature_memory"),
-    *("classifier.predict_batch_size", "classifier.log_every", "classifier.save_every", "evaluate.resamples"),
-)
-NOT_NEGATIVE = (
-    *("seed", "gan.steps", "classifier.steps"),
-    *("classifier.momentum", "classifier.weight_decay", "classifier.shift"),
-)
-CHOICES = {
-    "data.on_bad": ("error", "skip"),
-    "data.fit": FITS,
-    "data.residence": ("device", "stream"),
-    "model.dtype": ("float32", "bfloat16"),
-    "classifier.mode": MODES,
-    "classifier.schedule": SCHEDULES,
-    "classifier.feature_dtype": ("float32", "bfloat16"),
-}
+from pneumojax import gan, lookup, models, rules
+from pneumojax.errors import BadInput, describe
 
 
-def validate(config: ConfigDict) -> None:
-    """Checks the values that types alone do not. Errors: BadInput with field, value and remedy."""
+def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The `get_config()` of a file, completed by the own fields of the modules that it names, valid and locked.
 
-    def require(ok: bool, field: str, value, remedy: str):
-        if not ok:
-            raise BadInput(f"config.{field}={value!r}: {remedy}")
+    Args:
+      path: FILE, or FILE:ARGUMENT for `get_config(ARGUMENT)`.
+      overrides: as on the command line, `--config.a.b=value` or `--config.a.b value`. The last of a field counts.
 
-    c = config
-    require(
-        len(c.trials) > 0
-        and len(set(c.trials)) == len(c.trials)
-        and all(isinstance(t, int) and t >= 0 for t in c.trials),
-        "trials",
-        c.trials,
-        "give different trial numbers from 0, e.g. '(0, 1, 2)'",
-    )
-    require(
-        len(c.protocols) > 0 and len(set(c.protocols)) == len(c.protocols) and set(c.protocols) <= set(PROTOCOLS),
-        "protocols",
-        c.protocols,
-        f"give one or more of {', '.join(PROTOCOLS)}, e.g. \"('clean',)\"",
-    )
-    require(c.enlarge >= 1, "enlarge", c.enlarge, "give 1 (no generated images) or more")
-    require(0 < c.data.test_fraction < 1, "data.test_fraction", c.data.test_fraction, "give a fraction within 0…1")
-    require(0 < c.data.fraction <= 1, "data.fraction", c.data.fraction, "give a fraction above 0, up to 1 for all")
-    require(
-        c.data.fraction == 1 or "paper" not in c.protocols,
-        "data.fraction",
-        c.data.fraction,
-        "the protocol paper knows no patients to take a part of; give 1, or config.protocols without it",
-    )
-    require(c.data.folds >= 2, "data.folds", c.data.folds, "give 2 or more")
-    names = [one.get("name") for one in c.data.external]
-    require(
-        all(set(one) == {"name", "dir"} and re.fullmatch(r"[\w.-]+", one["name"]) for one in c.data.external)
-        and len(set(names)) == len(names),
-        "data.external",
-        names,
-        "give ({'name': NAME, 'dir': DIR}, …), names different, of letters, digits and - . _",
-    )
-    for field, choices in CHOICES.items():
-        value = _get(c, field)
-        require(value in choices, field, value, f"give one of {', '.join(choices)}")
-    require(
-        c.classifier.mode == "full" or c.model.weights != "none",
-        "classifier.mode",
-        c.classifier.mode,
-        "frozen layers want weights; set config.model.weights, or give 'full'",
-    )
-    require(
-        c.model.width == 64 or c.model.weights == "none",
-        "model.width",
-        c.model.width,
-        "weights are of the published network; give 64, or config.model.weights='none'",
-    )
-    require(0 <= c.classifier.warmup <= 1, "classifier.warmup", c.classifier.warmup, "give a fraction within 0…1")
-    for field in ("data.subset", "data.phantom_images"):
-        counts = _get(c, field)
-        require(
-            len(counts) == 2 and all(isinstance(n, int) and n > 0 for n in counts),
-            field,
-            counts,
-            "give two counts above 0, NORMAL and PNEUMONIA, e.g. '(234, 390)'",
-        )
-    for field in POSITIVE:
-        require(_get(c, field) > 0, field, _get(c, field), "give a number above 0")
-    for field in NOT_NEGATIVE:
-        require(_get(c, field) >= 0, field, _get(c, field), "give 0 or more")
-
-
-def _get(config: ConfigDict, field: str):
-    for key in field.split("."):
-        config = config[key]
+    Errors: BadInput for a file or flag that cannot be used, and for a field that is unknown or cannot be.
+    """
+    given, assigned = flat(_read(path)), _assignments(overrides)
+    known = fields_of(given | assigned)
+    given |= {field: _parsed(text, known.get(field, "")) for field, text in assigned.items()}
+    config = ConfigDict(unflatten_dict(known | _checked(given, known), sep=".")).lock()
+    validate(config)
     return config
 
 
+def _read(path: str) -> ConfigDict:
+    file, *argument = path.split(":", 1)
+    if not Path(file).is_file():
+        raise BadInput(f"--config={path} is not there; give e.g. configs/demo.py")
+    try:
+        spec = importlib.util.spec_from_file_location("config_file", file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return ConfigDict(dict(module.get_config(*argument)))  # ConfigDict(None) would be an empty one
+    except Exception as error:  # a config file may raise anything
+        raise BadInput(f"--config={path} cannot be used: {type(error).__name__}: {describe(error)}") from error
+
+
+def _assignments(overrides: Sequence[str]) -> dict[str, str]:
+    found, words = {}, iter(overrides)
+    for word in words:
+        flag, equals, text = word.partition("=")
+        if not flag.startswith("--config."):
+            what = f"{word} is not a flag" if word.startswith("-") else f"unknown argument {word!r}"
+            raise BadInput(f"{what}; fields are set by --config.a.b=value")
+        found[flag.removeprefix("--config.")] = text if equals else next(words, "")
+    return found
+
+
+def _parsed(text: str, default):
+    """The value of a flag, in the default's type; the text as it is where it is nothing of this type."""
+    one, argv, own_flags = ConfigDict({"value": default}), ["", f"--one.value={text}"], flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("one", one, flag_values=own_flags, sys_argv=argv)
+        own_flags(argv)
+    except (flags.Error, TypeError, ValueError):
+        return text
+    return one.value
+
+
+def defaults() -> dict:
+    """The fields of configs/default.py, 'a.b' → value."""
+    from configs import default  # which imports this package
+
+    return flat(default.get_config())
+
+
+def fields_of(given: dict) -> dict:
+    """All fields of the config that `given` names modules for, 'a.b' → default: those of default.py and the modules'.
+
+    Errors: BadInput for a module that is not there, or that declares a field which every config has.
+    """
+    common = defaults()
+    name = {kind: (common | given)[f"{kind}.name"] for kind in ("gan", "model", "system")}
+    system = lookup.load("pneumojax.systems", name["system"], "logits", "config.system.name")
+    own = {"gan": getattr(gan.load(name["gan"]), "DEFAULTS", {}), "system": getattr(system, "DEFAULTS", {})}
+    own = flat(own | {"model": models.fields(name["model"])})
+    if taken := sorted(own.keys() & common.keys()):
+        kind = taken[0].split(".")[0]
+        raise BadInput(
+            f"config.{kind}.name={name[kind]!r} declares config.{taken[0]}, which every config has; rename it"
+        )
+    return common | own
+
+
+def _checked(given: dict, known: dict) -> dict:
+    """Fields in the types of their defaults. Errors: BadInput for one that is unknown, or by itself cannot be."""
+    common, checked = defaults(), {}
+    for field, value in given.items():
+        if field not in known:
+            near = difflib.get_close_matches(field, known, n=1)
+            remedy = f"did you mean config.{near[0]}?" if near else "see configs/default.py for the fields"
+            raise BadInput(f"config.{field} is not a field; {remedy}")
+        checked[field] = float(value) if type(known[field]) is float and type(value) is int else value
+        if remedy := rules.remedy(field, checked[field], known[field], field in common):
+            raise BadInput(f"config.{field}={value!r}: {remedy}")
+    return checked
+
+
+def validate(config: ConfigDict) -> None:
+    """Errors: BadInput with field, value and remedy for the first field that is unknown or cannot be."""
+    c, fields = config, flat(config)
+    _checked(fields, fields_of(fields))
+
+    def require(ok: bool, field: str, remedy: str) -> None:
+        if not ok:
+            raise BadInput(f"config.{field}={fields[field]!r}: {remedy}")
+
+    remedy = "the protocol paper knows no patients to take a part of; give 1, or config.protocols without it"
+    require(c.data.fraction == 1 or "paper" not in c.protocols, "data.fraction", remedy)
+    for field in ("data.subset", "data.phantom_images") if c.data.name == "phantom" else ("data.subset",):
+        example = (234, *[390] * (len(c.data.classes) - 1))
+        remedy = f"give a count above 0 for each of {', '.join(c.data.classes)}, e.g. '{example}'"
+        require(len(fields[field]) == len(c.data.classes) and rules.whole(fields[field], 1), field, remedy)
+    if c.model.weights == "none":
+        remedy = "frozen layers want weights; set config.model.weights, or give 'full'"
+        require(c.classifier.mode == "full", "classifier.mode", remedy)
+    else:
+        for name, default in models.fields(c.model.name).items():
+            remedy = f"weights are of the published network; give {default!r}, or config.model.weights='none'"
+            require(c.model.get(name, default) == default, f"model.{name}", remedy)
+
+
+def with_overrides(classifier: FrozenConfigDict, overrides: dict) -> FrozenConfigDict:
+    """`config.classifier` with the fields that an arm sets. Errors: BadInput as for the config's own."""
+    checked = _checked({f"classifier.{name}": value for name, value in overrides.items()}, defaults())
+    return FrozenConfigDict({**classifier, **{name: checked[f"classifier.{name}"] for name in overrides}})
+
+
 def frozen(config: ConfigDict | dict) -> FrozenConfigDict:
-    """A config that jit can hash. It may hold no dicts in tuples: external test sets become (name, dir)."""
+    """A config that jit can hash: no dicts in tuples; external sets become (name, dir, patient_pattern or None)."""
     config = ConfigDict(config)
-    config.data.external = tuple((one["name"], one["dir"]) for one in config.data.external)
+    sets = config.data.external
+    config.data.external = tuple((one["name"], one["dir"], one.get("patient_pattern")) for one in sets)
     return FrozenConfigDict(config)
 
 
-def differences(old: dict, new: dict, prefix: str = "config") -> list[str]:
+def flat(config: ConfigDict | dict) -> dict:
+    """Fields by dotted name: 'a.b' → value."""
+    return flatten_dict(config.to_dict() if isinstance(config, ConfigDict) else config, sep=".")
+
+
+def differences(old: dict, new: dict) -> list[str]:
     """Fields of two configs that differ, one line each; values as JSON has them."""
-    lines = []
-    for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            lines += differences(a, b, f"{prefix}.{key}")
-        elif a != b:
-            lines.append(f"{prefix}.{key}: {json.dumps(a)} there, {json.dumps(b)} now")
-    return lines
+    old, new = flat(old), flat(new)
+    return [
+        f"config.{field}: {json.dumps(old.get(field))} there, {json.dumps(new.get(field))} now"
+        for field in sorted(old.keys() | new.keys())
+        if old.get(field) != new.get(field)
+    ]

@@ -1,30 +1,65 @@
-"""Finds data sets, GANs and classifiers by module name, so that a new one is a new file and nothing else."""
+"""Finds data sets, GANs, classifiers, systems and arms by name, so that a new one is a new file and nothing else."""
 
+import contextlib
 import importlib
 import importlib.util
+import inspect
+import os
 import pkgutil
+import sys
+from collections.abc import Callable
 from types import ModuleType
 
-from pneumojax.errors import BadInput
+from pneumojax.errors import BadInput, describe
 
 
 def names(package: str, attributes: str) -> list[str]:
     """The modules of a package that define all `attributes`, a text with blanks between the names."""
-    found = [m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__)]
-    modules = {name: importlib.import_module(f"{package}.{name}") for name in found}
-    return [name for name in found if all(hasattr(modules[name], a) for a in attributes.split())]
+    spec, found = importlib.util.find_spec(package), []
+    for one in pkgutil.iter_modules(spec.submodule_search_locations if spec else ()):
+        with contextlib.suppress(Exception):  # why it cannot be imported is told when it is looked up
+            module = importlib.import_module(f"{package}.{one.name}")
+            found += [one.name] if all(hasattr(module, attribute) for attribute in attributes.split()) else []
+    return found
 
 
 def load(package: str, name: str, attributes: str, field: str) -> ModuleType:
     """The module `name` of a package, which defines all `attributes` (see `names`).
 
-    Errors: BadInput, which names the field, what the module lacks, and what there is to choose from.
+    Errors: BadInput, which names the field, why the module cannot be used, and what there is to choose from.
     """
-    full_name, why = f"{package}.{name}", " is not known here"
-    if name.isidentifier() and importlib.util.find_spec(full_name):
-        module = importlib.import_module(full_name)
-        lacking = [attribute for attribute in attributes.split() if not hasattr(module, attribute)]
-        if not lacking:
-            return module
-        why = f": {full_name.replace('.', '/')}.py lacks {', '.join(lacking)}"
+    full_name = f"{package}.{name}"
+    module = _imported(full_name, f"{field}={name!r}") if name.isidentifier() else None
+    lacking = [attribute for attribute in attributes.split() if not hasattr(module, attribute)]
+    if not lacking:
+        return module
+    why = f": {full_name.replace('.', '/')}.py lacks {', '.join(lacking)}" if module else " is not known here"
     raise BadInput(f"{field}={name!r}{why}; use one of {', '.join(names(package, attributes))}")
+
+
+def function(home: str, word: str, field: str) -> Callable:
+    """The function `word` of the module `home`, or of any module where `word` is `package.module.function`.
+
+    Errors: BadInput, which names the field and what there is to choose from.
+    """
+    path, _, name = word.rpartition(".")
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())  # `python -m` has it there already
+    module = _imported(path or home, f"{field}={word!r}")
+    if module is None:
+        raise BadInput(f"{field}={word!r}: there is no module {path} here; give package.module.function")
+    own = {n: f for n, f in inspect.getmembers(module, inspect.isfunction) if f.__module__ == module.__name__}
+    if name not in own:
+        there = ", ".join(n for n in own if not n.startswith("_")) or "no functions"
+        raise BadInput(f"{field}={word!r} is not known here; {module.__name__} has {there}")
+    return own[name]
+
+
+def _imported(full_name: str, what: str) -> ModuleType | None:
+    """A module; None where there is none of this name. Errors: BadInput for one that cannot be imported."""
+    try:
+        return importlib.import_module(full_name)
+    except Exception as error:  # a module may raise anything
+        if isinstance(error, ModuleNotFoundError) and f"{full_name}.".startswith(f"{error.name}."):
+            return None
+        raise BadInput(f"{what}: {full_name} cannot be imported: {type(error).__name__}: {describe(error)}") from error

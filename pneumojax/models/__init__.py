@@ -6,6 +6,8 @@ Images are float32 [N, H, W, 3], normalised with ImageNet's mean and standard de
 are any, are the collection `batch_stats`; dropout draws from the key `dropout`.
 """
 
+import dataclasses
+
 import flax.linen as nn
 
 from pneumojax import lookup
@@ -16,8 +18,14 @@ def load(name: str) -> type[nn.Module]:
     return lookup.load("pneumojax.models", name, "Model", "config.model.name").Model
 
 
+def fields(name: str) -> dict:
+    """The fields of a Model that a config may set in `config.model`, with their defaults: its own plain values."""
+    own = [field for field in dataclasses.fields(load(name)) if field.name not in ("num_classes", "parent", "name")]
+    return {field.name: field.default for field in own if isinstance(field.default, bool | int | float | str | tuple)}
+
+
 def build(config, num_classes: int) -> nn.Module:
     """The network of `config.model`, with the options that its published weights imply where weights are given."""
     model = load(config.name)
     options = getattr(model, "WITH_WEIGHTS", {}) if config.weights != "none" else {}
-    return model(num_classes=num_classes, width=config.width, **options)
+    return model(num_classes=num_classes, **{name: config[name] for name in fields(config.name)} | options)

@@ -1,0 +1,115 @@
+"""What the value of a field can be, whatever the other fields are, and what to give in its place."""
+
+import json
+import re
+from functools import partial
+
+from pneumojax.data.decode import FITS
+from pneumojax.finetune import MODES, SCHEDULES
+from pneumojax.protocols import PROTOCOLS
+
+KINDS = {
+    bool: "True or False",
+    int: "a whole number, e.g. 60",
+    float: "a finite number, e.g. 0.5",
+    str: "a text",
+    tuple: "a tuple, e.g. \"('clean', 'paper')\" or '(0, 1, 2)'",
+}
+MAY_BE_ZERO = (
+    "gan.beta1",
+    "gan.beta2",
+    "classifier.momentum",
+    "classifier.weight_decay",
+)  # though their default is not
+CHOICES = {
+    "data.on_bad": ("error", "skip"),
+    "data.fit": FITS,
+    "data.residence": ("device", "stream"),
+    "model.dtype": ("float32", "bfloat16"),
+    "classifier.mode": MODES,
+    "classifier.optimizer": ("sgd", "adam", "adamw"),
+    "classifier.schedule": SCHEDULES,
+    "classifier.feature_dtype": ("float32", "bfloat16"),
+}
+
+
+def whole(values: tuple, least: int) -> bool:
+    """Whether all are whole numbers from `least`."""
+    return all(type(v) is int and v >= least for v in values)  # to isinstance a bool is an int
+
+
+def _texts(values: tuple) -> bool:
+    return all(isinstance(v, str) and v.strip() for v in values) and len(set(values)) == len(values)
+
+
+def _works(function, value) -> bool:
+    try:
+        function(value)
+    except (TypeError, ValueError, re.error):
+        return False
+    return True
+
+
+def _external(one) -> bool:
+    if not isinstance(one, dict) or not {"name", "dir"} <= set(one) <= {"name", "dir", "patient_pattern"}:
+        return False
+    texts = all(isinstance(v, str) for v in one.values())
+    return texts and bool(re.fullmatch(r"[\w.-]+", one["name"])) and _works(re.compile, one.get("patient_pattern", ""))
+
+
+RULES = {field: (lambda v, of=of: v in of, f"give one of {', '.join(of)}") for field, of in CHOICES.items()} | {
+    "trials": (
+        lambda v: v and whole(v, 0) and max(v) <= 10_000 and len(set(v)) == len(v),
+        "give different trial numbers of 0 to 10000, e.g. '(0, 1, 2)'",
+    ),
+    "protocols": (
+        lambda v: v and _texts(v) and set(v) <= set(PROTOCOLS),
+        f"give one or more of {', '.join(PROTOCOLS)}, e.g. \"('clean',)\"",
+    ),
+    "arms": (lambda v: v and _texts(v), "give one or more, all different, e.g. \"('without_gan', 'with_gan')\""),
+    "enlarge": (lambda v: v >= 1, "give 1 (no generated images) or more"),
+    "data.classes": (
+        lambda v: len(v) > 1 and _texts(v) and _texts(tuple(map(str.lower, v))) and "/" not in "".join(v),
+        "give two names or more, without '/', that differ in more than case, e.g. \"('NORMAL', 'PNEUMONIA')\"",
+    ),
+    "data.patient_pattern": (partial(_works, re.compile), "give a regular expression"),
+    "data.test_fraction": (lambda v: 0 < v < 1, "give a fraction within 0…1"),
+    "data.folds": (lambda v: v >= 2, "give 2 or more"),
+    "data.fraction": (lambda v: 0 < v <= 1, "give a fraction above 0, up to 1 for all"),
+    "data.external": (
+        lambda v: all(map(_external, v)) and _texts([one["name"] for one in v]),
+        "give ({'name': NAME, 'dir': DIR}, …), names different, of letters, digits and - . _; a 'patient_pattern' may "
+        "stand beside them, a regular expression",
+    ),
+    "model.width": (lambda v: v > 0, "give a number above 0"),
+    "model.allow_missing": (_texts, "give names, all different, e.g. \"('classifier.1',)\""),
+    "classifier.warmup": (lambda v: 0 <= v <= 1, "give a fraction within 0…1"),
+    "classifier.zoom": (lambda v: 0 <= v < 1, "give 0 or more, below 1"),
+    "classifier.shear": (lambda v: 0 <= v < 90, "give degrees from 0, below 90"),
+    "evaluate.declared": (
+        lambda v: len(v) == 3 and _texts(v),
+        "give protocol, part and arm, e.g. \"('clean', 'unseen', 'with_gan')\"",
+    ),
+}
+
+
+def remedy(field: str, value, default, of_all: bool) -> str:
+    """What to give in place of a value; '' where it can stand.
+
+    Args:
+      field: 'a.b'.
+      default: of the field; a value has its type.
+      of_all: whether the field is of configs/default.py. A number there is from 0, and above 0 where the default is;
+        of a module's own fields this is not known.
+    """
+    if type(value) is not type(default) or not _works(partial(json.dumps, allow_nan=False), value):
+        return f"give {KINDS.get(type(default), f'a {type(default).__name__}')}"
+    if field in RULES:
+        fits, text = RULES[field][0](value), RULES[field][1]
+    elif not of_all or type(default) not in (int, float):
+        return ""
+    elif default > 0 and field not in MAY_BE_ZERO:
+        fits, text = value > 0, "give a number above 0"
+    else:
+        fits, text = value >= 0, "give 0 or more"
+    return "" if fits else text
