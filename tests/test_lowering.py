@@ -41,8 +41,8 @@ def lowered(traced, platform: str) -> str:
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 @pytest.mark.parametrize("mode", ["full", "head"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_training_step_lowers_and_scatters_nothing(name, mode, platform):
-    """The gradient of flax's max pooling adds in an order that changes from run to run on a GPU."""
+def test_a_training_step_lowers_without_select_and_scatter(name, mode, platform):
+    """Which is the gradient of flax's max pooling, and has no form on GPUs that adds in a fixed order."""
     text = lowered(trace(name, mode), platform)
     assert "stablehlo.convolution" in text
     assert "select_and_scatter" not in text
