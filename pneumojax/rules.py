@@ -5,7 +5,7 @@ import re
 from functools import partial
 
 from pneumojax.data.decode import FITS
-from pneumojax.finetune import MODES, SCHEDULES
+from pneumojax.tuning import MODES, SCHEDULES
 from pneumojax.protocols import PROTOCOLS
 
 KINDS = {
