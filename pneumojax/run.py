@@ -10,7 +10,8 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from pneumojax import config as configs
-from pneumojax import data, metrics
+from pneumojax import metrics
+from pneumojax.data import layout
 from pneumojax.errors import BadInput
 from pneumojax.evaluate import Prediction
 from pneumojax.stage import Stage
@@ -94,7 +95,7 @@ def predictions_of(run: Run) -> list[Prediction]:
     for key, group in itertools.groupby(range(len(labels)), lambda row: tuple(columns[name][row] for name in keys)):
         rows = list(group)
         names = [columns["name"][row] for row in rows]
-        told = [data.told_by(name, run.config.data.classes) for name in names]
+        told = [layout.tell(name, run.config.data.classes) for name in names]
         found.append(
             Prediction(
                 **dict(zip(keys, key, strict=True)),
