@@ -163,6 +163,26 @@ def test_unreadable_files_are_listed(planted):
     assert "<td>test/NORMAL/IM-0902-0001.jpeg</td>" in page
 
 
+def test_what_is_left_out_is_said(tmp_path, capsys):
+    root = write_folder(tmp_path)
+    (root / "test/NORMAL").rename(root / "test/normal")
+    (root / "train/PNEUMONIA/bacteria").mkdir()
+    for path in list((root / "train/PNEUMONIA").glob("*_bacteria_*")):
+        path.rename(root / "train/PNEUMONIA/bacteria" / path.name.replace("_bacteria_", "_"))
+    for name in ("train/COVID19/1.png", "train/COVID19/2.png", "train/NORMAL/notes.txt"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).touch()
+    found, page = run(root)
+    assert found["images"] == 104
+    assert found["left_out"] == {"no class: train/COVID19": 2, "no image by its name": 1}
+    assert found["folders"]["test/normal"] == 12
+    assert found["folders"]["train/PNEUMONIA/bacteria"] == 26
+    assert found["subtypes"]["train/PNEUMONIA/bacteria"] == {"bacteria": 26}
+    assert found["share_of_pneumonia"] == {"test": 0.5, "train": 0.5}
+    assert "<b>3 files are left out</b>: no class: train/COVID19 (2), no image by its name (1)." in page
+    assert "3 files left out" in capsys.readouterr().out
+
+
 def test_class_folders_alone_and_unknown_patients(tmp_path):
     rng = np.random.default_rng(0)
     for i in range(3):

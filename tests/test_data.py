@@ -1,7 +1,9 @@
 """Folders as people have them, unreadable files, the cache, and the phantoms."""
 
+import errno
 import os
 import shutil
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from PIL import Image
 
 from configs import default
 from pneumojax import data
-from pneumojax.data import files, phantom, pixels, splits
+from pneumojax.data import archive, files, folder, layout, phantom, pixels, splits
 from pneumojax.errors import BadInput
 
 
@@ -77,7 +79,172 @@ def test_patient_keys(name, key):
     ],
 )
 def test_subtypes(name, kind):
-    assert files.subtype(name) == kind
+    assert layout.tell(name).subtype == kind
+
+
+TWO, THREE = ("NORMAL", "PNEUMONIA"), ("NORMAL", "BACTERIA", "VIRUS")
+NAMED = ("train/NORMAL/IM-1.png", "test/PNEUMONIA/person1_bacteria_1.jpeg", "val/PNEUMONIA/VIRUS-5-0001.jpeg")
+LAYOUTS = {  # classes, and what each name tells
+    "as published": (
+        TWO,
+        {NAMED[0]: ("train", 0, ""), NAMED[1]: ("test", 1, "bacteria"), NAMED[2]: ("val", 1, "virus")},
+    ),
+    "subtypes": (THREE, {NAMED[0]: ("train", 0, ""), NAMED[1]: ("test", 1, "bacteria"), NAMED[2]: ("val", 2, "virus")}),
+    "class folders alone": (TWO, {"NORMAL/1.png": ("", 0, ""), "PNEUMONIA/2.dcm": ("", 1, "")}),
+    "sub-folders": (
+        TWO,
+        {
+            "train/NORMAL/patient 7/day 2/1.png": ("train", 0, ""),
+            "train/PNEUMONIA/bacteria/2.png": ("train", 1, "bacteria"),
+            "train/PNEUMONIA/virus/3.png": ("train", 1, "virus"),
+            "train/PNEUMONIA/4.png": ("train", 1, ""),
+        },
+    ),
+    "subtypes in sub-folders": (
+        THREE,
+        {
+            "PNEUMONIA/Bacteria/2.png": ("", 1, "bacteria"),
+            "PNEUMONIA/VIRUS/3.png": ("", 2, "virus"),
+            "NORMAL/4.png": ("", 0, ""),
+        },
+    ),
+    "subtypes alone": (THREE, {"normal/1.png": ("", 0, ""), "bacteria/1.png": ("", 1, "bacteria")}),
+    "other spellings": (
+        TWO,
+        {
+            "Test/normal/1.JPG": ("test", 0, ""),
+            "TRAIN/Pneumonia/person1_VIRUS_2.PNG": ("train", 1, "virus"),
+            "train/NORMAL/1.jpg": ("train", 0, ""),
+            "valid/NORMAL/1.jpeg": ("val", 0, ""),
+            "validation/Normal/2.jpeg": ("val", 0, ""),
+        },
+    ),
+    "the innermost counts": (
+        TWO,
+        {
+            "NORMAL/test/1.png": ("test", 0, ""),
+            "PNEUMONIA/NORMAL/1.png": ("", 0, ""),
+            "normal/x/PNEUMONIA/y/1.png": ("", 1, ""),
+            "test/train/NORMAL/1.png": ("train", 0, ""),
+        },
+    ),
+    "other classes": (
+        ("No Finding", "Covid-19", "pneumonia", "TB"),
+        {"COVID-19/images/1.png": ("", 1, ""), "TB/1.png": ("", 3, ""), "no finding/1.png": ("", 0, "")},
+    ),
+}  # fmt: skip
+
+
+def written(root: Path, names) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def zipped(path: Path, names) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        for name in names:
+            file.writestr(name, "")
+    return path
+
+
+@pytest.mark.parametrize(("classes", "told"), LAYOUTS.values(), ids=LAYOUTS)
+def test_layouts_in_folders_and_zips(tmp_path, classes, told):
+    hidden = ["__MACOSX/train/NORMAL/._1.png", ".cache/NORMAL/1.png", "NORMAL/.1.png", "NORMAL/@eaDir/1.png/small.png"]
+    in_folder = folder.source(written(tmp_path / "set", [*told, *hidden]), classes)
+    assert in_folder.told == dict(sorted(told.items()))
+    assert in_folder.names == tuple(sorted(told))
+    assert in_folder.left_out == {}
+    for number, prefix in enumerate(("", "chest_xray/", "./a//b/")):
+        names = [prefix + name for name in (*told, *hidden)]
+        for way in (names, [name.replace("/", "\\") for name in names]):
+            in_zip = archive.source(zipped(tmp_path / f"{number}.zip", way), classes)
+            assert in_zip.told == in_folder.told
+            assert in_zip.left_out == {}
+            assert all(in_zip.read(name) == b"" for name in in_zip.names)
+
+
+def test_what_is_left_out_is_counted_by_reason(tmp_path):
+    names = [*NAMED, *(f"train/COVID19/{n}.png" for n in range(6)), "figure.png", "readme.txt", "train/NORMAL/a.tiff"]
+    names += [f"other/{n}/x.png" for n in range(9)]
+    expected = {
+        "no class: train/COVID19": 6,
+        "no class: its top": 1,
+        **{f"no class: other/{n}": 1 for n in range(3)},
+        "no class: other folders": 6,
+        "no image by its name": 1,
+    }
+    in_folder, in_zip = folder.source(written(tmp_path / "set", names)), archive.source(zipped(tmp_path / "zip", names))
+    assert in_folder.told == in_zip.told
+    assert in_folder.left_out == in_zip.left_out == expected
+    two = folder.source(written(tmp_path / "two", NAMED), ("NORMAL", "VIRUS"))
+    assert (len(two.told), two.left_out) == (2, {"no class: test/PNEUMONIA": 1})
+
+
+def test_a_data_directory_one_folder_too_high_and_sites_side_by_side(tmp_path):
+    high = written(tmp_path / "high", [f"xray/chest/{name}" for name in NAMED])
+    with pytest.raises(BadInput, match=rf"the images in {high} lie in {high}/xray/chest \(3\): give that folder$"):
+        folder.source(high)
+    sites = [f"{site}/{name}" for site, own in (("a", NAMED), ("b", NAMED[1:])) for name in own]
+    for source, place in ((folder, written(tmp_path / "ab", sites)), (archive, zipped(tmp_path / "ab.zip", sites))):
+        with pytest.raises(BadInput, match=r"holds data sets side by side, a \(3\), b \(2\): give one of these"):
+            source.source(place)
+    nothing = (
+        r"no images in .* of NORMAL, VIRUS; it needs .*a folder for each class .*; left out: no class: COVID19 \(1\)"
+    )
+    for source, place in (
+        (folder, written(tmp_path / "no", ["COVID19/1.png"])),
+        (archive, zipped(tmp_path / "no.zip", ["COVID19/1.png"])),
+    ):
+        with pytest.raises(BadInput, match=nothing):
+            source.source(place, ("NORMAL", "VIRUS"))
+
+
+def test_of_copies_the_whole_one_counts_or_the_uppermost(tmp_path):
+    below = [f"chest/{name}" for name in NAMED]
+    for above, root, reason in ((NAMED, "", "chest"), (NAMED[:1], "chest/", "its top")):
+        own = [*below, *above]
+        in_zip = archive.source(zipped(tmp_path / "set.zip", own))
+        assert in_zip.names == tuple(sorted(NAMED))
+        assert in_zip.left_out == {f"another data set: {reason}": len(above)}
+        place = written(tmp_path / f"set{len(above)}", own)
+        if root:
+            with pytest.raises(BadInput, match=r"/chest \(3\): .* beside them: another data set: its top \(1\)"):
+                folder.source(place)
+        else:
+            assert folder.source(place).left_out == in_zip.left_out
+
+
+def test_links_to_folders_are_followed_and_loops_end(tmp_path):
+    root = written(tmp_path / "set", NAMED)
+    elsewhere = written(tmp_path / "elsewhere", ["b/1.png", "b/2.png"])
+    (root / "test/NORMAL").symlink_to(elsewhere / "b")
+    (root / "train/PNEUMONIA").symlink_to(elsewhere)
+    (root / "train/NORMAL/again").symlink_to(root / "train")
+    (elsewhere / "b/up").symlink_to("..")
+    (root / "train/NORMAL/gone").symlink_to("nowhere")
+    own = ["test/NORMAL/1.png", "test/NORMAL/2.png", "train/PNEUMONIA/b/1.png", "train/PNEUMONIA/b/2.png"]
+    source = folder.source(root)
+    assert {*own, *NAMED} <= set(source.names)
+    assert len(source.names) < 20
+    assert source.left_out == {"no image by its name": 1}
+
+
+def test_one_line_says_what_is_used_and_what_is_left_out(config, damaged, xray_folder, caplog):
+    config.on_bad = "skip"
+    (xray_folder / "test" / "NORMAL").rename(xray_folder / "test" / "normal")
+    shutil.copytree(xray_folder / "val" / "PNEUMONIA", xray_folder / "valid" / "COVID19")
+    shutil.copy(xray_folder / "val" / "PNEUMONIA" / "person4_virus_4.jpeg", xray_folder / "valid" / "NORMAL.jpeg")
+    with caplog.at_level("INFO", logger="absl"):
+        images = data.load(config, 16)
+    counts = "test NORMAL 7, train NORMAL 15, train PNEUMONIA 16, val PNEUMONIA 10"
+    left_out = "10 no class: valid/COVID19, 1 no class: valid, 3 unreadable"
+    assert images.left_out == {"no class: valid/COVID19": 10, "no class: valid": 1, "unreadable": 3}
+    assert [line for line in caplog.messages if "are used" in line] == [
+        f"{xray_folder}: 48 images are used: {counts}; left out: {left_out}"
+    ]
+    assert f"{xray_folder}: these folders are taken for one: NORMAL, normal" in caplog.messages
 
 
 def test_an_image_of_no_known_patient_is_a_patient_of_its_own(config, xray_folder):
@@ -165,7 +332,8 @@ def test_a_class_without_images(config, xray_folder):
         shutil.rmtree(path)
     images = data.load(config, 16)
     assert set(images.labels.tolist()) == {1}
-    with pytest.raises(BadInput, match="no readable image of class NORMAL"):
+    found = "no readable image of class NORMAL: found train/PNEUMONIA, val/PNEUMONIA; bring some, or .*classes"
+    with pytest.raises(BadInput, match=found):
         data.check_classes(images, config)
 
 
@@ -271,3 +439,137 @@ def test_the_real_images(tmp_path):
     for trial, subset in subsets.items():
         split = splits.hold_out_groups(subset.chosen, labels, groups, 0.2, (0, trial, 1))
         assert splits.count(split.test, labels).tolist() == [47, 78]
+
+
+@pytest.mark.parametrize(("pattern", "key"), [(r"person\d+", "person3"), (r"(person)(\d)|x", "person3"), ("", "")])
+def test_without_groups_all_of_the_pattern_is_the_patient(config, pattern, key):
+    config.patient_pattern = pattern
+    images = data.load(config, 16)
+    name = "train/PNEUMONIA/person3_bacteria_4.jpeg"
+    patients = dict(zip(images.names, images.patients, strict=True))
+    assert patients[name] == (key or name)
+    assert patients["train/NORMAL/IM-0001-0001.jpeg"] == "train/NORMAL/IM-0001-0001.jpeg"
+
+
+@pytest.mark.parametrize("pattern", ["(", "[", "(?P<1>x)", "x{99999999999999}"])
+def test_a_pattern_that_does_not_compile(config, xray_folder, pattern):
+    entry = ("nih", str(xray_folder), pattern)
+    whole = data.load(config, 16)
+    config.external = (entry,)
+    with pytest.raises(BadInput, match="data.external: patient_pattern of nih='.*' is no regular expression .*mend"):
+        data.with_external(whole, config, 16)
+    config.patient_pattern = pattern
+    with pytest.raises(BadInput, match="config.data.patient_pattern='.*' is no regular expression .*mend"):
+        data.load(config, 16)
+
+
+def test_external_sets_have_patterns_of_their_own(config, xray_folder, tmp_path):
+    names = [f"PNEUMONIA/{n // 2:08d}_{n:03d}.png" for n in range(6)] + ["test/Normal/person1_virus_1.png"]
+    for number, name in enumerate(names):
+        path = tmp_path / "nih" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((20, 20), 30 * number, np.uint8)).save(path)
+    shutil.copy(xray_folder / "train/NORMAL/IM-0001-0001.jpeg", tmp_path / "nih/PNEUMONIA/copy.jpeg")
+    (tmp_path / "nih/COVID19").mkdir()
+    (tmp_path / "nih/COVID19/1.png").touch()
+    own = data.load(config, 16)
+    directory = str(tmp_path / "nih")
+    config.external = (("a", directory, r"\d{8}_"), ("b", directory), ("c", directory, None))
+    images, sets = data.with_external(own, config, 16)
+    assert sets == {"a": [f"external/a/{name}" for name in names], "b": [], "c": []}
+    assert images.names == (*own.names, *sets["a"])
+    new = slice(len(own.names), None)
+    assert images.patients[new] == (
+        *(f"external/a/{n // 2:08d}_" for n in range(6)),
+        "external/a/test/Normal/person1_virus_1.png",
+    )
+    assert images.labels[new].tolist() == [1] * 6 + [0]
+    assert images.parts[new] == ("",) * 7
+    assert images.subtypes[new] == ("",) * 6 + ("virus",)
+    assert images.left_out["external/a/no class: COVID19"] == 1
+    assert images.left_out["external/a/in the study too"] == 1
+    assert images.left_out["external/b/in the study too"] == 8
+    assert len({len(column) for column in images[:7]}) == 1
+
+
+@pytest.mark.parametrize("residence", ["device", "stream"])
+def test_a_failure_that_passes_is_not_kept(config, monkeypatch, residence):
+    config.residence = residence
+    name, other = "train/NORMAL/IM-0001-0001.jpeg", "test/NORMAL/NORMAL2-IM-0002-0001.jpeg"
+    os.truncate(Path(config.dir) / other, 400)
+    open_file, opened = folder.read, []
+
+    def stale(path):
+        opened.append(path)
+        if path.name == Path(name).name:
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return open_file(path)
+
+    monkeypatch.setattr(folder, "read", stale)
+    config.on_bad = "skip"
+    for reads in (50, 1):  # the second time that one alone
+        images = data.load(config, 16)
+        assert len(opened) == reads
+        opened.clear()
+        assert len(images.names) == 48
+        assert [line.split(":")[0] for line in images.skipped] == [other, name]
+    monkeypatch.setattr(folder, "read", lambda path: opened.append(path) or open_file(path))
+    for reads in (1, 0):  # what the content decides is kept
+        images = data.load(config, 16)
+        assert len(opened) == reads
+        opened.clear()
+        assert name in images.names
+        assert [line.split(":")[0] for line in images.skipped] == [other]
+    monkeypatch.undo()
+    config.cache += " of another"
+    whole = data.load(config, 16)
+    assert whole.names == images.names
+    assert data.fingerprint(whole) == data.fingerprint(images)
+    if residence == "device":
+        np.testing.assert_array_equal(whole.pixels, images.pixels)
+
+
+def test_two_sizes_of_one_set_in_one_run(config):
+    for name in ("folder", "phantom"):
+        config.name, config.phantom_images = name, (5, 8)
+        large, small = data.load(config, 48), data.load(config, 20)
+        assert (large.pixels.shape[1], small.pixels.shape[1]) == (48, 20)
+        assert large.names == small.names
+        assert large.patients == small.patients
+        np.testing.assert_array_equal(large.labels, small.labels)
+        np.testing.assert_array_equal(large.pixels, data.load(config, 48).pixels)
+
+
+def test_a_phantom_is_the_same_picture_at_every_size():
+    c = default.get_config().data
+    c.phantom_images = (12, 12)
+    large, small = phantom.load(c, 128).pixels, phantom.load(c, 64).pixels
+    difference = np.asarray(pixels.resize(large, 64)).astype(float) - small
+    assert np.abs(difference.mean((1, 2))).max() < 1
+    blocks = difference.reshape(24, 8, 8, 8, 8).mean((2, 4))  # the anatomy, less most of the noise
+    assert blocks.std((1, 2)).max() < 2
+    others = np.asarray(pixels.resize(large, 64)).astype(float)[::-1] - small
+    assert others.reshape(24, 8, 8, 8, 8).mean((2, 4)).std((1, 2)).min() > 4
+
+
+def test_phantoms_of_three_classes():
+    """Each kind of opacity has a grain of its own; what the classes have in common stays as it is with two."""
+    c = default.get_config().data
+    c.classes, c.phantom_images = ("NORMAL", "BACTERIA", "VIRUS"), (40, 40, 40)
+    images = phantom.load(c, 64)
+    assert np.bincount(images.labels).tolist() == [40, 40, 40]
+    assert list(images.names) == sorted(images.names)
+    assert set(images.subtypes) == {"", "bacteria", "virus"}
+    kinds = {patient: label for patient, label in zip(images.patients, images.labels.tolist(), strict=True)}
+    assert all(kinds[p] == label for p, label in zip(images.patients, images.labels.tolist(), strict=True))
+    c.classes, c.phantom_images = TWO, (40, 40)
+    two = phantom.load(c, 64)
+    for label in (0, 1):
+        np.testing.assert_array_equal(images.pixels[images.labels == label], two.pixels[two.labels == label])
+    lungs = images.pixels[:, 18:44, 12:24].astype(float)
+    coarse = lungs[:, :24, :12].reshape(120, 6, 4, 3, 4).mean((2, 4))
+    fine = (lungs[:, :24, :12] - coarse.repeat(4, 1).repeat(4, 2)).std((1, 2))
+    level = lungs.mean((1, 2))
+    levels, grains = ([values[images.labels == k].mean() for k in range(3)] for values in (level, fine))
+    assert min(levels[1:]) > levels[0] + 15  # gray levels: both kinds brighten the lungs
+    assert grains[2] > grains[1] + 5 > grains[0] + 5

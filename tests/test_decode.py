@@ -6,6 +6,7 @@ import os
 import random
 import re
 import struct
+import sys
 import zipfile
 import zlib
 from collections import Counter
@@ -17,7 +18,7 @@ from PIL import Image
 
 from configs import default
 from pneumojax import data
-from pneumojax.data import archive, decode
+from pneumojax.data import archive, decode, files
 from pneumojax.errors import BadInput
 
 pydicom = pytest.importorskip("pydicom")
@@ -293,6 +294,23 @@ def test_a_folder_of_dicom_groups_by_its_headers(tmp_path):
     assert one == two
     assert third == fourth
     assert len({one, other, third}) == 3
+
+
+def test_dicom_that_waited_for_its_reader(tmp_path, monkeypatch):
+    for label in ("NORMAL", "PNEUMONIA"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.dcm").write_bytes(dicom(RAMP))
+        (tmp_path / label / "2.dcm").write_bytes(dicom(RAMP)[:200])
+    config = default.get_config().data
+    config.dir, config.cache, config.on_bad = str(tmp_path), str(tmp_path / "cache"), "skip"
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pydicom", None)
+        assert len(data.load(config, 16).skipped) == 4
+    images = data.load(config, 16)
+    assert images.names == ("NORMAL/1.dcm", "PNEUMONIA/1.dcm")
+    assert images.left_out == {"unreadable": 2}
+    monkeypatch.setattr(files, "decode", lambda *_: pytest.fail("decoded again"))
+    assert data.fingerprint(data.load(config, 16)) == data.fingerprint(images)
 
 
 def test_dicom_that_is_refused(monkeypatch):

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from PIL import Image
 
 from configs import default
 from pneumojax import checkpoint, data
-from pneumojax.data import download, files, folder, kermany, prepare
+from pneumojax.data import download, files, folder, kermany, layout, prepare
 from pneumojax.errors import BadInput
 
 ROOT = Path(__file__).parents[1]
@@ -138,8 +139,9 @@ def test_the_zip_of_kaggle_its_folder_and_a_plain_folder_are_twins(run, home, tm
         sorted(n for n in KAGGLE if n[:5] == "train"), builder.as_data_source("train"), strict=True
     ):
         assert example["name"].decode() == name
-        assert example["label"] == files.label_of(name)
-        assert kermany.SUBTYPES[example["subtype"]] == files.subtype(name)
+        told = layout.tell(name)
+        assert example["label"] == told.label == int("PNEUMONIA" in name)
+        assert kermany.SUBTYPES[example["subtype"]] == told.subtype
         assert example["patient"].decode() == files.patient_key(name, data.PATIENT_PATTERN)
         with Image.open(io.BytesIO(members[name])) as file:
             np.testing.assert_array_equal(example["image"], np.asarray(file.convert("RGB")))
@@ -242,7 +244,10 @@ def test_a_prepared_set_that_a_disk_damaged(home, tmp_path):
         "a drive": (lambda m: m | {"C:/evil.jpeg": b""}, "would leave the folder: refused"),
         "no test": (lambda m: {n: c for n, c in m.items() if n[:4] != "test"}, "train, val and not train and test"),
         "no images": (lambda m: {"readme.txt": b"x"}, "no images in"),
-        "other folders": (lambda m: {n.replace("NORMAL", "normal"): m[n] for n in m if "NORMAL/" in n}, "no images in"),
+        "other folders": (
+            lambda m: {n.replace("NORMAL/", "healthy/"): m[n] for n in m if "NORMAL/" in n},
+            "no images in",
+        ),
     }.values(),
 )
 def test_zips_that_are_refused(run, home, tmp_path, spoil, message):
@@ -253,6 +258,32 @@ def test_zips_that_are_refused(run, home, tmp_path, spoil, message):
     assert message in error
     assert not kermany.is_prepared(kermany.Kermany(data_dir=home))
     assert not list(tmp_path.rglob("*evil*"))
+
+
+def test_other_spellings_and_other_classes_of_a_prepared_set(run, home, tmp_path):
+    def respelled(name: str) -> str:
+        return name.replace("train/PNEUMONIA", "Train/pneumonia").replace("val/", "valid/").replace("/", "\\")
+
+    archive = tmp_path / "set.zip"
+    members = {respelled(name): content for name, content in pictures(KAGGLE).items()}
+    archive.write_bytes(zipped(members | {"train\\COVID19\\1.png": b""}))
+    code, out, _ = run(f"--from={archive}")
+    assert code == 0
+    assert "left out: no class: train/COVID19 (1)" in out
+    assert set(kermany.Kermany(data_dir=home).info.splits) == {"train", "test", "val"}
+    config = settings(home, tmp_path / "cache")
+    for classes, counts in ((("NORMAL", "PNEUMONIA"), [8, 8]), (("normal", "virus", "BACTERIA"), [8, 4, 4])):
+        config.classes = classes
+        images = data.load(config, 16)
+        assert np.bincount(images.labels).tolist() == counts
+        assert Counter(images.parts) == {"train": 10, "test": 5, "val": 1}
+        assert Counter(images.subtypes) == {"": 8, "bacteria": 4, "virus": 4}
+    config.classes = ("NORMAL", "VIRUS")
+    images = data.load(config, 16)
+    assert images.left_out == {"no class: Train/pneumonia": 3, "no class: valid/PNEUMONIA": 1}
+    config.classes = ("HEALTHY", "ILL")
+    with pytest.raises(BadInput, match="no images in .* of HEALTHY, ILL"):
+        data.load(config, 16)
 
 
 def with_field(content: bytes, name: str, offset: int, value: bytes) -> bytes:

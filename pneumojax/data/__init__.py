@@ -1,6 +1,8 @@
 """Images at rest, and the modules that bring them: `folder`, `kermany`, `phantom`; looked up by name."""
 
 import hashlib
+import re
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +12,8 @@ from ml_collections import ConfigDict
 from pneumojax import lookup
 from pneumojax.errors import BadInput
 
-CLASSES = ("NORMAL", "PNEUMONIA")  # label 0, label 1
+FOLDERS_SHOWN = 8  # in a message
+CLASSES = ("NORMAL", "PNEUMONIA")  # of the published set, and where config.data.classes says nothing else
 # The patient in both published namings of the set of Kermany et al.: kinds of pneumonia are merged.
 PATIENT_PATTERN = r"(person\d+)|((?:NORMAL2-)?IM-\d+)|(?:NORMAL|BACTERIA|VIRUS)(-\d+)"
 
@@ -19,31 +22,54 @@ class Images(NamedTuple):
     """A data set in memory, in the order of its names."""
 
     pixels: np.ndarray | tuple  # uint8 [N, S, S], gray; to stream: source and name there of each
-    labels: np.ndarray  # int32 [N], index into CLASSES
+    labels: np.ndarray  # int32 [N], index into the classes
     names: tuple[str, ...]  # path below the data directory
     patients: tuple[str, ...]  # patient key; the image's own name where it is unknown
     digests: tuple[str, ...]  # equal for images with equal pixels and equal original size
+    parts: tuple[str, ...]  # published folder, `train`, `val` or `test`; '' for none
+    subtypes: tuple[str, ...]  # `bacteria`, `virus`; '' for none
     skipped: tuple[str, ...] = ()  # unreadable files that `data.on_bad='skip'` left out, with reasons
+    left_out: dict[str, int] = {}  # why files are not among the images → how many
 
 
 def load(config, size: int) -> Images:
-    """Loads the data set that `config.data` names, gray, `size` x `size` pixels.
+    """Loads the data set that `config.data` names, gray, `size` x `size` pixels; a log line tells what is used.
 
     Errors: BadInput for an unknown name, and what the module says of files that it cannot use.
     """
-    return lookup.load("pneumojax.data", config.name, "load", "config.data.name").load(config, size)
+    images = lookup.load("pneumojax.data", config.name, "load", "config.data.name").load(config, size)
+    counts = Counter(zip(images.parts, images.labels.tolist(), strict=True))
+    used = ", ".join(f"{part} {config.classes[label]} {n}".lstrip() for (part, label), n in sorted(counts.items()))
+    left_out = ", ".join(f"{n} {why}" for why, n in images.left_out.items()) or "nothing"
+    where = config.dir or config.name
+    logging.info("%s: %d images are used: %s; left out: %s", where, len(images.names), used, left_out)
+    return images
 
 
 def check_classes(images: Images, config) -> None:
     """Errors: BadInput where a class has no image."""
-    for label, wanted in enumerate(CLASSES):
+    folders = sorted({name.rpartition("/")[0] for name in images.names})
+    for label, wanted in enumerate(config.classes):
         if not np.any(images.labels == label):
-            raise BadInput(f"config.data.dir={config.dir!r} has no readable image of class {wanted}")
+            found = ", ".join((*folders[:FOLDERS_SHOWN], *images.left_out))
+            raise BadInput(
+                f"config.data.dir={config.dir!r} has no readable image of class {wanted}: found {found}; "
+                "bring some, or give other config.data.classes"
+            )
+
+
+def check_pattern(pattern: str, field: str) -> None:
+    """Errors: BadInput where a pattern of patients does not compile."""
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError, TypeError) as error:
+        raise BadInput(f"{field}={pattern!r} is no regular expression ({error}); mend it") from error
 
 
 def with_external(images: Images, config, size: int) -> tuple[Images, dict[str, list[str]]]:
     """Adds the external test sets that `config.external` names.
 
+    An entry is (name, directory) or (name, directory, its own `patient_pattern` or None).
     An external image with the pixels of an image that is already there is left out: it could have been trained on.
 
     Returns: (all images, {name of the set: names of its images, `external/<set>/…`}).
@@ -51,15 +77,18 @@ def with_external(images: Images, config, size: int) -> tuple[Images, dict[str, 
     Errors: BadInput as the module `folder` has them.
     """
     sets = {}
-    for name, directory in config.external:
-        loaded = load(ConfigDict({**config, "name": "folder", "dir": directory}), size)
+    for name, directory, *own in config.external:
+        pattern = next(filter(None, own), config.patient_pattern)
+        check_pattern(pattern, f"config.data.external: patient_pattern of {name}")
+        loaded = load(ConfigDict({**config, "name": "folder", "dir": directory, "patient_pattern": pattern}), size)
         known = set(images.digests)
         fresh = [row for row, digest in enumerate(loaded.digests) if digest not in known]
         prefix = f"external/{name}/"
         names = [prefix + loaded.names[row] for row in fresh]
-        if len(fresh) < len(loaded.names):
-            left_out = len(loaded.names) - len(fresh)
-            logging.warning("%s: %d images are in the study too and are left out", name, left_out)
+        left_out = loaded.left_out
+        if known_too := len(loaded.names) - len(fresh):
+            logging.warning("%s: %d images are in the study too and are left out", name, known_too)
+            left_out = left_out | {"in the study too": known_too}
         sets[name] = names
         images = Images(
             pixels=joined(images.pixels, loaded.pixels, fresh),
@@ -67,7 +96,10 @@ def with_external(images: Images, config, size: int) -> tuple[Images, dict[str, 
             names=(*images.names, *names),
             patients=(*images.patients, *(prefix + loaded.patients[row] for row in fresh)),
             digests=(*images.digests, *(loaded.digests[row] for row in fresh)),
+            parts=(*images.parts, *("" for _ in fresh)),
+            subtypes=(*images.subtypes, *(loaded.subtypes[row] for row in fresh)),
             skipped=(*images.skipped, *(prefix + line for line in loaded.skipped)),
+            left_out=images.left_out | {prefix + why: count for why, count in left_out.items()},
         )
     return images, sets
 

@@ -4,24 +4,25 @@ import hashlib
 import os
 import threading
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from pneumojax.data import CLASSES, files, folder
+from pneumojax.data import CLASSES, files, folder, layout
 from pneumojax.errors import BadInput, describe
 
 
-def source(path: Path) -> files.Source:
-    """The images of a zip whose folders are `…/train|val|test/NORMAL|PNEUMONIA`, below any one folder.
+def source(path: Path, classes: Sequence[str] = CLASSES) -> files.Source:
+    """The images of a zip, as `layout` tells, below any one folder.
 
-    The published zip on Kaggle holds everything twice and `__MACOSX` beside it: the copy nearest to the top counts.
+    The published zip on Kaggle holds everything twice and `__MACOSX` beside it.
 
-    Errors: BadInput where the file is no whole zip, has no images, or a member that would leave the folder.
+    Errors: BadInput where the file is no whole zip, a member would leave the folder, and as `layout.choose` has them.
     """
     try:
         archive = zipfile.ZipFile(path)
     except Exception as error:  # zipfile raises anything for damaged files
         raise BadInput(f"{path} is not a whole zip: {describe(error)}; fetch it again") from error
-    members = [member for member in archive.infolist() if not member.is_dir()]
+    members = [member for member in archive.infolist() if not slashed(member).endswith("/")]
     for member in members:
         check(path, member)
         if b"PK\1\2" in member.comment + member.extra:  # their lengths are damaged
@@ -31,23 +32,25 @@ def source(path: Path) -> files.Source:
         except Exception as error:
             problem = f"{path}: its member {member.filename!r} is damaged or encrypted ({describe(error)})"
             raise BadInput(f"{problem}; fetch it again") from error
-    inside = {member.filename: parts for member in members if (parts := parted(member.filename))}
-    roots: dict[str, dict[str, str]] = {}  # folder → name below it → member
-    for member in folder.images_among(inside, path):
-        root, name = inside[member]
-        roots.setdefault(root, {})[name] = member
-    chosen = roots[min(roots, key=lambda root: (len(PurePosixPath(root).parts), root))]
+    paths = {PurePosixPath(slashed(member)): member for member in members}  # './a' is 'a'
+    inside = {str(name): paths[name] for name in paths if not any(map(layout.is_passed_over, name.parts))}
+    root, told, left_out = layout.choose(inside, classes, path)
     lock = threading.Lock()  # a ZipFile has one position in its file
 
     def read(name: str) -> bytes:
         try:
             with lock:
-                return archive.read(chosen[name])
+                return archive.read(inside[root + name])
         except Exception as error:
             raise OSError(f"damaged or encrypted in {path.name} ({describe(error)}): fetch it again") from error
 
     signature = hashlib.sha256(os.fsencode(path.absolute()) + b"\0" + folder.stamp(path)).hexdigest()
-    return files.Source(str(path), tuple(sorted(chosen)), read, signature)
+    return files.Source(str(path), told, read, signature, left_out)
+
+
+def slashed(member: zipfile.ZipInfo) -> str:
+    """The name of a member; those made on Windows may have backslashes."""
+    return member.filename.replace("\\", "/")
 
 
 def check(path: Path, member: zipfile.ZipInfo) -> None:
@@ -58,12 +61,3 @@ def check(path: Path, member: zipfile.ZipInfo) -> None:
     size, limit = member.file_size, folder.BYTE_LIMIT
     if size > limit:
         raise BadInput(f"{path}: its member {name!r} has {size:,} bytes, more than {limit:,}: refused")
-
-
-def parted(member: str) -> tuple[str, str] | None:
-    """('chest_xray', 'train/NORMAL/a.jpeg') of a member's name; None where it is hidden or in no class."""
-    path = PurePosixPath(member)
-    if len(path.parts) < 2 or path.parts[-2] not in CLASSES or path.name.startswith(".") or "__MACOSX" in path.parts:
-        return None
-    depth = 3 if len(path.parts) > 2 and path.parts[-3] in files.PARTS else 2
-    return "/".join(path.parts[:-depth]), "/".join(path.parts[-depth:])

@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pneumojax import checkpoint, cli
-from pneumojax.data import CLASSES, PATIENT_PATTERN, decode, duplicates, files, folder, splits, trivial
+from pneumojax.data import CLASSES, PATIENT_PATTERN, decode, duplicates, files, folder, layout, splits, trivial
 from pneumojax.data.trivial import FEATURES
 from pneumojax.errors import BadInput
 
@@ -33,6 +33,7 @@ class Seen(NamedTuple):
     """What is kept of one image."""
 
     name: str
+    told: layout.Told
     digest: str  # equal for equal gray pixels at full size
     mode: str  # as stored: gray, RGB, …
     patient: str  # kinds of pneumonia merged; the name where it is unknown
@@ -47,8 +48,9 @@ def audit(root: Path) -> tuple[dict, list[str]]:
 
     Errors: BadInput where there are no images, or none can be read.
     """
-    names = folder.find(root)
-    looked = files.in_parallel(lambda name: examine(root, name), names)
+    source = folder.source(root)
+    names = source.names
+    looked = files.in_parallel(lambda name: examine(source, name), names)
     seen, unreadable = [], []
     for name, one in zip(names, tqdm(looked, "looking at images", len(names), unit=" images"), strict=True):
         if isinstance(one, Seen):
@@ -65,14 +67,15 @@ def audit(root: Path) -> tuple[dict, list[str]]:
         **count_patients(seen),
         "trivial_features": ask_trivial_features(seen),
         "unreadable": unreadable,
+        "left_out": source.left_out,
     }
     return found, [one.name for one in seen]
 
 
-def examine(root: Path, name: str) -> Seen | str:
+def examine(source: files.Source, name: str) -> Seen | str:
     """Looks at one image; says why it cannot be read, if so."""
     try:
-        content = files.content_of(folder.read, root / name)
+        content = files.content_of(source.read, name)
         picture = decode.read(content, name)
     except decode.Unreadable as problem:
         return str(problem)
@@ -83,6 +86,7 @@ def examine(root: Path, name: str) -> Seen | str:
     width, height = picture.width, picture.height
     return Seen(
         name=name,
+        told=source.told[name],
         digest=hashlib.sha256(f"{width} {height}".encode() + picture.gray.tobytes()).hexdigest(),
         mode=picture.mode,
         patient=picture.patient or files.patient_key(name, PATIENT_PATTERN) or name,
@@ -98,12 +102,12 @@ def folder_of(name: str) -> str:
 
 def part_of(one: Seen) -> str:
     """`train`, `val` or `test`; '' where class folders lie at the top."""
-    return files.part_of(one.name)
+    return one.told.part
 
 
 def kind_and_id(one: Seen) -> str:
     """The patient, bacteria and virus apart."""
-    return f"{one.patient} {files.subtype(one.name)}".rstrip()
+    return f"{one.patient} {one.told.subtype}".rstrip()
 
 
 READINGS = {"by_kind_and_id": kind_and_id, "by_id": lambda one: one.patient}
@@ -127,12 +131,12 @@ def describe_folders(seen: Sequence[Seen]) -> dict:
     folders = by(lambda one: folder_of(one.name), seen)
     return {
         "folders": {where: len(own) for where, own in folders.items()},
-        "subtypes": {where: tally(own, lambda one: files.subtype(one.name)) for where, own in folders.items()},
+        "subtypes": {where: tally(own, lambda one: one.told.subtype) for where, own in folders.items()},
         "modes": {where: tally(own, lambda one: one.mode) for where, own in folders.items()},
         "sizes": len({one.features[:2] for one in seen}),
         "features": {where: describe_features(own) for where, own in folders.items()},
         "share_of_pneumonia": {
-            part: float(np.mean([files.label_of(one.name) for one in own])) for part, own in by(part_of, seen).items()
+            part: float(np.mean([one.told.label for one in own])) for part, own in by(part_of, seen).items()
         },
     }
 
@@ -175,7 +179,7 @@ def named(groups: Sequence[Sequence[Seen]]) -> list[list[str]]:
 
 def across(groups: Sequence[Sequence[Seen]]) -> dict[str, int]:
     """Groups with more than one part, class, patient."""
-    keys = {"parts": part_of, "classes": lambda one: files.label_of(one.name), "patients": lambda one: one.patient}
+    keys = {"parts": part_of, "classes": lambda one: one.told.label, "patients": lambda one: one.patient}
     return {what: sum(len(set(map(key, group))) > 1 for group in groups) for what, key in keys.items()}
 
 
@@ -188,7 +192,7 @@ def count_patients(seen: Sequence[Seen]) -> dict:
     }
     both_kinds = {}
     for part, own in sides.items():
-        kinds = Counter(patient for patient, kind in {(one.patient, files.subtype(one.name)) for one in own} if kind)
+        kinds = Counter(patient for patient, kind in {(one.patient, one.told.subtype) for one in own} if kind)
         both_kinds[part] = sum(count > 1 for count in kinds.values())
     drawn = {part or "all": (own, len(own)) for part, own in sides.items()}
     if len(seen) > SUBSET:
@@ -229,10 +233,10 @@ def random_leak(patients: Sequence[str], drawn: int) -> float:
 def ask_trivial_features(seen: Sequence[Seen]) -> dict[str, dict]:
     """Whether FEATURES tell PNEUMONIA from NORMAL, and test from train, over all and within each class."""
     split = [one for one in seen if part_of(one) in ("train", "test")]
-    questions = {"PNEUMONIA from NORMAL": (seen, lambda one: files.label_of(one.name))}
+    questions = {"PNEUMONIA from NORMAL": (seen, lambda one: one.told.label)}
     questions["test from train"] = (split, lambda one: int(part_of(one) == "test"))
     for label, name in enumerate(CLASSES):
-        own = [one for one in split if files.label_of(one.name) == label]
+        own = [one for one in split if one.told.label == label]
         questions[f"test from train among {name}"] = (own, lambda one: int(part_of(one) == "test"))
     digests = [one.digest for one in seen]
     groups = splits.group([one.name for one in seen], [one.patient for one in seen], digests)
@@ -304,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     exact, near = len(found["exact_duplicates"]), len(found["near_duplicates"])
     print(
         f"{page}: {found['images']} images of {found['patients']} patients, {len(found['unreadable'])} unreadable, "
-        f"{exact} groups of exact and {near} of near duplicates"
+        f"{sum(found['left_out'].values())} files left out, {exact} groups of exact and {near} of near duplicates"
     )
 
 

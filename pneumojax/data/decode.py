@@ -33,6 +33,10 @@ class Unreadable(Exception):
     """Why an image cannot be used, and what can be done about it."""
 
 
+class Passing(Unreadable):
+    """The same, of a file that may be read the next time though nothing in it has changed."""
+
+
 class Picture(NamedTuple):
     """One image, decoded."""
 
@@ -50,6 +54,12 @@ class Decoded(NamedTuple):
     digest: str = ""  # equal for images with equal pixels and original size
     patient: str = ""
     why: str = ""
+    passing: bool = False  # whether the same content may be readable another time
+
+
+def failed(problem: Unreadable) -> Decoded:
+    """What cannot be read."""
+    return Decoded(None, why=str(problem), passing=isinstance(problem, Passing))
 
 
 def decode(content: bytes, name: str, size: int, fit: str) -> Decoded:
@@ -64,7 +74,7 @@ def decode(content: bytes, name: str, size: int, fit: str) -> Decoded:
     try:
         picture = read(content, name, REDUCED * size)
     except Unreadable as problem:
-        return Decoded(None, why=str(problem))
+        return failed(problem)
     pixels = resize(picture, size, fit)
     digest = hashlib.sha256(f"{picture.width} {picture.height}".encode() + pixels.tobytes()).hexdigest()[:32]
     return Decoded(pixels, digest, picture.patient)
@@ -108,7 +118,9 @@ def read(content: bytes, name: str, at_least: int | None = None) -> Picture:
     except Unreadable:
         raise
     except Exception as error:  # decoders raise anything for damaged files
-        raise Unreadable(f"damaged or of a rare kind ({describe(error)}): fetch it again, or convert it") from error
+        # pydicom lacks a plugin, or memory is short: that may be mended without the file
+        kind = Passing if isinstance(error, RuntimeError | MemoryError) else Unreadable
+        raise kind(f"damaged or of a rare kind ({describe(error)}): fetch it again, or convert it") from error
 
 
 def format_of(content: bytes) -> str | None:
@@ -161,7 +173,7 @@ def read_dicom(content: bytes, _: int | None) -> Picture:
         import pydicom
         from pydicom import pixels
     except ImportError as error:
-        raise Unreadable("DICOM is read with the extra: pip install 'pneumojax[dicom]'") from error
+        raise Passing("DICOM is read with the extra: pip install 'pneumojax[dicom]'") from error
     header = pydicom.dcmread(io.BytesIO(content))
     check_size(header.Columns, header.Rows)
     if int(header.get("NumberOfFrames", 1)) != 1:

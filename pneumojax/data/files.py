@@ -14,36 +14,45 @@ from absl import logging
 from tqdm import tqdm
 
 from pneumojax import checkpoint
-from pneumojax.data import CLASSES, Images
-from pneumojax.data.decode import Decoded, Unreadable, decode
+from pneumojax.data import Images, check_pattern
+from pneumojax.data.decode import Decoded, Passing, Unreadable, decode, failed
+from pneumojax.data.layout import Told
 from pneumojax.errors import BadInput, describe
 
-CACHE_VERSION = 3  # raise it when decoding changes
-PARTS = ("", "train", "val", "test")
+CACHE_VERSION = 4  # raise it when decoding changes
 
 
 class Source(NamedTuple):
-    """Image files by name: a path below the data directory, whose last folder is the class."""
+    """Image files by name, a path below the data directory."""
 
     where: str  # for messages
-    names: tuple[str, ...]  # sorted
+    told: dict[str, Told]  # name → what it tells, sorted
     read: Callable[[str], bytes]  # the content of one; raises OSError, one without an errno names a remedy
     signature: str  # changes with any file
+    left_out: dict[str, int]  # why other files are no images of the set → how many
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, sorted."""
+        return tuple(self.told)
 
 
 def images_of(source: Source, config, size: int) -> Images:
     """Decodes all files of a source, size x size pixels; a later call reads them from `config.cache`.
 
     With `config.residence='stream'` the pixels are let go: what is kept says which files are whole and which are equal.
+    A failure that may pass, such as a network's, is not kept: that file is decoded anew.
 
     Errors: BadInput where a file cannot be read; with `config.on_bad='skip'` those are listed in `Images.skipped`.
     """
+    check_pattern(config.patient_pattern, "config.data.patient_pattern")
     keep = config.residence == "device"
-    key = hashlib.sha256(f"{CACHE_VERSION} {size} {config.fit} {keep} {source.signature}".encode()).hexdigest()[:32]
+    described = "\0".join((str((CACHE_VERSION, size, config.fit, keep)), source.signature, *source.names))
+    key = hashlib.sha256(described.encode(errors="surrogateescape")).hexdigest()[:32]
     cache = Path(config.cache).expanduser() / f"{key}.npz"
-    arrays = cached(cache)
-    if arrays is None:
-        arrays = decode_all(source, size, config.fit, keep)
+    earlier = cached(cache)
+    arrays = decode_all(source, size, config.fit, keep, earlier)
+    if earlier is None or arrays["passing"].sum() < earlier["passing"].sum():
         try:
             checkpoint.write_arrays(cache, **arrays)
         except OSError as error:
@@ -61,14 +70,18 @@ def images_of(source: Source, config, size: int) -> Images:
         logging.warning("%d of %d images in %s cannot be read and are left out", len(skipped), len(why), source.where)
     readable = arrays["why"] == ""
     names = tuple(name for name, ok in zip(source.names, readable, strict=True) if ok)
-    keys = zip(names, arrays["patients"][readable].tolist(), strict=True)
+    told = [source.told[name] for name in names]
+    keys = zip(names, arrays["patient"][readable].tolist(), strict=True)
     return Images(
         pixels=arrays["pixels"][readable] if keep else tuple((source, name) for name in names),
-        labels=np.array([label_of(name) for name in names], np.int32),
+        labels=np.array([one.label for one in told], np.int32),
         names=names,
         patients=tuple(patient or patient_key(name, config.patient_pattern) or name for name, patient in keys),
-        digests=tuple(arrays["digests"][readable].tolist()),
+        digests=tuple(arrays["digest"][readable].tolist()),
+        parts=tuple(one.part for one in told),
+        subtypes=tuple(one.subtype for one in told),
         skipped=skipped,
+        left_out=source.left_out | ({"unreadable": len(skipped)} if skipped else {}),
     )
 
 
@@ -80,50 +93,41 @@ def cached(path: Path) -> dict[str, np.ndarray] | None:
         return None
 
 
-def label_of(name: str) -> int:
-    """The class of a file, which is the folder that it lies in."""
-    return CLASSES.index(PurePosixPath(name).parent.name)
-
-
-def part_of(name: str) -> str:
-    """`train`, `val` or `test`, where a file lies below one; '' for others, generated images among them."""
-    top = name.split("/")[0]
-    return top if top in PARTS else ""
-
-
 def patient_key(name: str, pattern: str) -> str:
-    """The groups of `pattern`, found at the start of the file's name, joined; '' where it does not fit."""
+    """The groups of `pattern`, or all of it where it has none, found at the start of a file's name; else ''."""
     match = re.match(pattern, PurePosixPath(name).name)
-    return "".join(filter(None, match.groups())) if match else ""
+    return "".join(filter(None, match.groups() if match.re.groups else (match[0],))) if match else ""
 
 
-def subtype(name: str) -> str:
-    """`bacteria` or `virus`, where a file's name tells it in either published naming, else ''."""
-    match = re.match(r"person\d+_(bacteria|virus)_|(BACTERIA|VIRUS)-", PurePosixPath(name).name)
-    return (match[1] or match[2]).lower() if match else ""
+def decode_all(source: Source, size: int, fit: str, keep: bool, earlier: dict | None = None) -> dict[str, np.ndarray]:
+    """Decodes all files; where `earlier` holds them, those alone whose failure may have passed.
 
-
-def decode_all(source: Source, size: int, fit: str, keep: bool = True) -> dict[str, np.ndarray]:
-    """Decodes all files: `digests`, `patients`, `why` one is unreadable; to keep, uint8 `pixels` [N, size, size]."""
-    pixels = np.zeros((len(source.names) if keep else 0, size, size), np.uint8)
-    decoded = in_parallel(lambda name: read_and_decode(source.read, name, size, fit), source.names)
-    rest = []
-    progress = tqdm(decoded, "decoding images", len(source.names), unit=" images", mininterval=0.5)
-    for index, one in enumerate(progress):
+    Returns: columns named as the fields of `Decoded`; uint8 `pixels` [N, size, size] only to `keep`.
+    """
+    names = source.names
+    if earlier is None:
+        rows, pixels = range(len(names)), np.zeros((len(names) if keep else 0, size, size), np.uint8)
+        rest = [()] * len(names)
+    else:
+        rows, pixels = np.flatnonzero(earlier["passing"]).tolist(), earlier["pixels"]
+        rest = list(zip(*(earlier[field].tolist() for field in Decoded._fields[1:]), strict=True))
+    decoded = in_parallel(lambda row: read_and_decode(source.read, names[row], size, fit), rows)
+    progress = tqdm(decoded, "decoding images", len(rows), unit=" images", mininterval=0.5, disable=not rows)
+    for row, one in zip(rows, progress, strict=True):
         if keep and one.pixels is not None:
-            pixels[index] = one.pixels
-        rest.append(one[1:])
-    columns = zip(("digests", "patients", "why"), zip(*rest, strict=True), strict=True)
-    return {"pixels": pixels} | {name: np.array(column) for name, column in columns}
+            pixels[row] = one.pixels
+        rest[row] = one[1:]
+    columns = zip(Decoded._fields[1:], zip(*rest, strict=True), strict=True)
+    return {"pixels": pixels} | {field: np.array(column) for field, column in columns}
 
 
 def content_of(read: Callable, name) -> bytes:
-    """What `read(name)` gives. Errors: Unreadable, which says what can be done where the system tells why."""
+    """What `read(name)` gives. Errors: Passing, which says what can be done where the system tells why."""
     try:
         return read(name)
     except OSError as error:
         remedy = ": make it readable, or remove it" if error.errno else ""
-        raise Unreadable(f"{error.strerror or describe(error)}{remedy}") from error
+        raise Passing(f"{error.strerror or describe(error)}{remedy}") from error
 
 
 def read_and_decode(read: Callable, name, size: int, fit: str) -> Decoded:
@@ -131,7 +135,7 @@ def read_and_decode(read: Callable, name, size: int, fit: str) -> Decoded:
     try:
         content = content_of(read, name)
     except Unreadable as problem:
-        return Decoded(None, why=str(problem))
+        return failed(problem)
     return decode(content, name, size, fit)
 
 

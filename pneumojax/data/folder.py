@@ -1,20 +1,17 @@
-"""A folder of X-rays as people have it: `train|val|test/NORMAL|PNEUMONIA/*`, or the two class folders alone."""
+"""A folder of X-rays as people have it: `train|val|test/NORMAL|PNEUMONIA/*`, class folders alone, sub-folders."""
 
 import errno
 import hashlib
 import os
 import stat
-from collections.abc import Collection
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from absl import logging
-
-from pneumojax.data import CLASSES, Images, files
-from pneumojax.data.decode import FORMATS
+from pneumojax.data import CLASSES, Images, files, layout
+from pneumojax.data.layout import LAYOUT
 from pneumojax.errors import BadInput, describe
 
 BYTE_LIMIT = 1_000_000_000  # of one file
-LAYOUT = "the folders NORMAL and PNEUMONIA, at its top or below train, val and test"
 
 
 def load(config, size: int) -> Images:
@@ -28,53 +25,50 @@ def load(config, size: int) -> Images:
     root = Path(config.dir).expanduser()
     if not os.path.isdir(root):  # Path.is_dir raises where the folder above cannot be looked into
         raise BadInput(f"config.data.dir={config.dir!r} is not a directory; pass --config.data.dir=DIR")
-    return files.images_of(source(root), config, size)
+    return files.images_of(source(root, config.classes), config, size)
 
 
-def source(root: Path) -> files.Source:
-    """The images of a data directory. A changed file has another signature, by its size and times."""
-    names = find(root)
+def source(root: Path, classes: Sequence[str] = CLASSES) -> files.Source:
+    """The images of a data directory, as `layout` tells. A changed file has another signature, by its size and times.
+
+    Errors: BadInput where there is none, they lie a folder deeper, or a folder cannot be looked into.
+    """
+    inner, told, left_out = layout.choose(walk(root), classes, root)
+    if inner:
+        others = f"; beside them: {layout.listed(left_out)}" if left_out else ""
+        raise BadInput(f"the images in {root} lie in {root / inner} ({len(told)}): give that folder{others}")
     signature = hashlib.sha256(os.fsencode(root.absolute()))
-    for name in names:
+    for name in told:
         signature.update(os.fsencode(name) + b"\0" + stamp(root / name))
-    return files.Source(str(root), tuple(names), lambda name: read(root / name), signature.hexdigest())
+    return files.Source(str(root), told, lambda name: read(root / name), signature.hexdigest(), left_out)
 
 
-def find(root: Path) -> list[str]:
-    """Names of all images below a data directory, sorted. Hidden files are passed over, others of no use are told.
+def walk(root: Path) -> Iterator[str]:
+    """Paths of all files below a folder, in any order, less hidden ones; links are followed, but not back above.
 
-    Errors: BadInput where there is none, or a folder cannot be looked into.
+    Errors: BadInput where a folder cannot be looked into.
     """
-    found = [
-        f"{part}/{label}/{name}".lstrip("/")
-        for part in files.PARTS
-        for label in CLASSES
-        for name in entries(root / part / label)
-        if not name.startswith(".")
-    ]
-    return images_among(found, root)
+    waiting = [("", ())]
+    while waiting:
+        path, above = waiting.pop()
+        inside, place = entries(root / path), os.path.realpath(root / path)
+        if inside is None and path:
+            yield path
+        elif inside and place not in above:
+            for name in filter(lambda name: not layout.is_passed_over(name), inside):
+                inner = f"{path}/{name}" if path else name
+                if layout.is_image(name):
+                    yield inner
+                else:
+                    waiting.append((inner, (*above, place)))
 
 
-def images_among(found: Collection[str], where: Path) -> list[str]:
-    """Files in class folders that are images by their names, sorted; the others are told.
-
-    Errors: BadInput where there is none.
-    """
-    names = sorted(name for name in found if PurePosixPath(name).suffix.lower() in FORMATS)
-    if len(names) < len(found):
-        others = sorted(set(found) - set(names))
-        logging.warning("%d files in %s are no images by their names: %s", len(others), where, ", ".join(others[:5]))
-    if not names:
-        raise BadInput(f"no images in {where}; it needs *{', *'.join(FORMATS)} in {LAYOUT}")
-    return names
-
-
-def entries(directory: Path) -> list[str]:
-    """What is in a directory; nothing where there is none. Errors: BadInput where it cannot be looked into."""
+def entries(directory: Path) -> list[str] | None:
+    """What is in a directory; None where it is none. Errors: BadInput where it cannot be looked into."""
     try:
         return os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return None
     except OSError as error:
         raise BadInput(f"{describe(error)}; give this user the right to read it, or mend the link") from error
 

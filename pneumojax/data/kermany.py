@@ -6,17 +6,17 @@ what a disk damages later. Where `data.dir` is given and holds no prepared set, 
 
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from pneumojax.data import CLASSES, PATIENT_PATTERN, Images, files, folder
+from pneumojax.data import CLASSES, PATIENT_PATTERN, Images, files, folder, layout
 from pneumojax.errors import BadInput, describe
 
+SUBTYPES = ("", *layout.SUBTYPES)
 SHARD = 256  # images in a file, in the order of their names; one file is held in memory while it is made
-SUBTYPES = ("", "bacteria", "virus")
 PREPARED = "tfds"  # below config.data.cache, where nothing else is said
 
 
@@ -66,8 +66,8 @@ class Kermany(tfds.core.ShardBasedBuilder):
     def _shard_iterators_per_split(self, dl_manager) -> dict[str, list]:
         del dl_manager  # its downloads begin anew after a break; prepare.py goes on
         splits: dict[str, list[str]] = {}
-        for name in self.source.names:
-            splits.setdefault(name.split("/")[0], []).append(name)
+        for name, told in self.source.told.items():
+            splits.setdefault(told.part or name.split("/")[0], []).append(name)
         self.info.metadata.update(self.record, names=splits)
         return {
             split: [
@@ -86,8 +86,8 @@ class Kermany(tfds.core.ShardBasedBuilder):
             self.progress.update()
             example = {
                 "image": content,
-                "label": files.label_of(name),
-                "subtype": files.subtype(name),
+                "label": self.source.told[name].label,
+                "subtype": self.source.told[name].subtype,
                 "name": name,
                 "patient": files.patient_key(name, PATIENT_PATTERN),
             }
@@ -102,7 +102,9 @@ def load(config, size: int) -> Images:
     home = Path(config.dir or Path(config.cache) / PREPARED).expanduser()
     try:
         builder = Kermany(data_dir=home)
-        prepared = source(builder) if is_prepared(builder) else None
+        prepared = source(builder, config.classes) if is_prepared(builder) else None
+    except BadInput:
+        raise
     except Exception as error:  # TFDS raises anything for damaged files
         problem = f"the prepared set in {home} is damaged ({describe(error)})"
         raise BadInput(f"{problem}; remove it and prepare it anew") from error
@@ -122,8 +124,11 @@ def is_prepared(builder: Kermany) -> bool:
     return builder.data_path.exists() and builder.is_prepared()
 
 
-def source(builder: Kermany) -> files.Source:
-    """The files of a prepared set, as they were published."""
+def source(builder: Kermany, classes: Sequence[str] = CLASSES) -> files.Source:
+    """The files of a prepared set, as they were published, that are of `classes`.
+
+    Errors: BadInput where there is none.
+    """
     places = {}  # name → its split and place there
     for split, names in builder.info.metadata["names"].items():
         records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
@@ -142,4 +147,5 @@ def source(builder: Kermany) -> files.Source:
     signature = hashlib.sha256()
     for path in sorted(Path(builder.data_dir).iterdir()):
         signature.update(path.name.encode() + b"\0" + folder.stamp(path))
-    return files.Source(str(builder.data_dir), tuple(sorted(places)), read, signature.hexdigest())
+    _, told, left_out = layout.choose(places, classes, builder.data_dir)
+    return files.Source(str(builder.data_dir), told, read, signature.hexdigest(), left_out)

@@ -1,32 +1,33 @@
 """Procedural chest-like pictures, so that everything runs without data. They are no X-rays and prove nothing of them.
 
-A torso with two lung fields, spine, ribs, heart and diaphragm; PNEUMONIA adds soft opacities inside the lungs. Each
-patient has an anatomy of its own and one to four pictures of it, so that patients can leak here as they do in life.
+A torso with two lung fields, spine, ribs, heart and diaphragm; the second class adds few large, soft opacities inside
+the lungs, each further one more and smaller ones. Each patient has an anatomy of its own and one to four pictures of
+it, so that patients can leak here as they do in life. At every size a picture is the same but for its noise.
 """
 
 import hashlib
 
 import numpy as np
 
-from pneumojax.data import CLASSES, Images
+from pneumojax.data import Images, layout
 
 SEED = 2020  # the set is fixed, as a published one is
 
 
 def load(config, size: int) -> Images:
-    """Draws `config.phantom_images` (NORMAL, PNEUMONIA) pictures of size x size pixels, always the same ones."""
+    """Draws `config.phantom_images` pictures of each class, size x size pixels, always the same ones."""
     rows = []
-    for label, count in enumerate(config.phantom_images):
+    for label, (folder, count) in enumerate(zip(config.classes, config.phantom_images, strict=True)):
+        prefix = {0: "IM", 1: "person"}.get(label, f"person{label}")
         patient = 0
         while count > 0:
             anatomy = np.random.default_rng([SEED, label, patient])
             pictures = min(int(anatomy.integers(1, 5)), count)
-            key = f"{'IM' if label == 0 else 'person'}-phantom{patient:04d}"
+            key = f"{prefix}-phantom{patient:04d}"
             bones = draw_anatomy(anatomy)
-            rows += [
-                (f"{CLASSES[label]}/{key}-{k}.png", key, label, draw(bones, label, anatomy, size))
-                for k in range(pictures)
-            ]
+            for k in range(pictures):
+                noise = np.random.default_rng([SEED, label, patient, k + 1])  # a last 0 would change nothing
+                rows.append((f"{folder}/{key}-{k}.png", key, label, draw(bones, label, anatomy, noise, size)))
             count -= pictures
             patient += 1
     rows.sort(key=lambda row: row[0])
@@ -36,6 +37,8 @@ def load(config, size: int) -> Images:
         labels=np.array(labels, np.int32),
         names=names,
         patients=patients,
+        parts=("",) * len(names),
+        subtypes=tuple(layout.tell(name, config.classes).subtype for name in names),
         digests=tuple(hashlib.sha256(picture.tobytes()).hexdigest()[:32] for picture in pixels),
     )
 
@@ -53,10 +56,12 @@ def draw_anatomy(rng: np.random.Generator) -> dict[str, float]:
     }
 
 
-def draw(anatomy: dict[str, float], label: int, rng: np.random.Generator, size: int) -> np.ndarray:
-    """One picture, uint8 [size, size]."""
+def draw(
+    anatomy: dict[str, float], label: int, rng: np.random.Generator, noise: np.random.Generator, size: int
+) -> np.ndarray:
+    """One picture, uint8 [size, size]. What is drawn from `rng` is the same at every size; `noise` is its own."""
     shift_x, shift_y, exposure = rng.normal(0, 0.015), rng.normal(0, 0.015), rng.normal(1.0, 0.08)
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / np.float32(size)
+    y, x = (np.mgrid[0:size, 0:size].astype(np.float32) + np.float32(0.5)) / np.float32(size)
     x, y = x - np.float32(0.5 + shift_x), y - np.float32(0.5 + shift_y)
 
     def blob(cx, cy, rx, ry, softness):
@@ -71,16 +76,17 @@ def draw(anatomy: dict[str, float], label: int, rng: np.random.Generator, size: 
     ribs = np.sin(2 * np.pi * anatomy["ribs"] * (y + anatomy["slope"] * x**2)) ** 4
     picture = 0.62 * torso - anatomy["dark"] * lungs * (1 - 0.85 * heart)
     picture += 0.11 * ribs * torso + 0.12 * np.exp(-((x / 0.035) ** 2)) * torso + 0.12 * heart
-    if label == 1:
-        for _ in range(rng.integers(1, 4)):
+    if label:
+        scale = label**-1.5  # all kinds cover as much
+        for _ in range(rng.integers(1, 4) * label**3):
             side = rng.choice((-1, 1))
             opacity = blob(
                 side * anatomy["gap"] + rng.normal(0, 0.05),
                 rng.normal(0.05, 0.12),
-                rng.uniform(0.05, 0.11),
-                rng.uniform(0.05, 0.13),
+                scale * rng.uniform(0.05, 0.11),
+                scale * rng.uniform(0.05, 0.13),
                 0.35,
             )
             picture += rng.uniform(0.2, 0.4) * opacity * lungs
-    picture = picture * exposure + 0.025 * rng.standard_normal(picture.shape, np.float32)
+    picture = picture * exposure + 0.025 * noise.standard_normal(picture.shape, np.float32)
     return np.clip(np.round(picture * 255), 0, 255).astype(np.uint8)

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from pneumojax import checkpoint, cli
-from pneumojax.data import archive, download, files, folder, kermany
+from pneumojax.data import archive, download, files, folder, kermany, layout
 from pneumojax.errors import BadInput
 
 PUBLISHED = 5856  # images of the published set
@@ -26,7 +26,7 @@ def prepare(source: files.Source, home: Path, record: dict) -> kermany.Kermany:
 
     Errors: BadInput where `source` does not have the published folders, or a file cannot be read.
     """
-    parts = sorted({name.split("/")[0] for name in source.names})
+    parts = sorted({told.part or name.split("/")[0] for name, told in source.told.items()})
     if not {"train", "test"} <= set(parts):
         raise BadInput(
             f"{source.where} has the folders {', '.join(parts)} and not train and test, as the published set has; "
@@ -78,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             source = folder.source(origin) if os.path.isdir(origin) else archive.source(origin)
             if len(source.names) != PUBLISHED:
                 print(f"{len(source.names)} images; the published set has {PUBLISHED}")
+            if source.left_out:
+                print(f"left out: {layout.listed(source.left_out)}")
             builder = prepare(source, home, record)
         except BadInput:
             if options.origin is None:
