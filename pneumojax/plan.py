@@ -137,13 +137,11 @@ def check_batches(plans: Plans, labels: np.ndarray, gan_module: ModuleType, conf
             smallest["gan"] = min(int(np.isin(labels[plan.seen_by_gan], own).sum()) for own in states)
         for field, there in smallest.items():
             if wanted[field] > there:
-                times = (
-                    f" times config.gan.d_steps={config.gan.d_steps}"
-                    if wanted[field] != config[field].batch_size
-                    else ""
+                steps = (
+                    f", config.gan.d_steps={config.gan.d_steps}" if field == "gan" and config.gan.d_steps > 1 else ""
                 )
                 raise BadInput(
-                    f"config.{field}.batch_size={config[field].batch_size}{times} is more than the {there} images there "
+                    f"config.{field}.batch_size={config[field].batch_size}{steps}: more than the {there} images there "
                     f"are to train on; lower it or raise config.data.subset or config.data.fraction"
                 )
 

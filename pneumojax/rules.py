@@ -5,8 +5,8 @@ import re
 from functools import partial
 
 from pneumojax.data.decode import FITS
-from pneumojax.tuning import MODES, SCHEDULES
 from pneumojax.protocols import PROTOCOLS
+from pneumojax.tuning import MODES, SCHEDULES
 
 KINDS = {
     bool: "True or False",

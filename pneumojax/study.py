@@ -277,13 +277,16 @@ def write(loaded: Loaded, planned: Planned, diverged: dict[Stage, Diverged], pla
 
 def complain(run: runs.Run) -> None:
     """Errors: errors.Diverged where an arm of a whole run diverged."""
-    lines = [
-        f"trial {trial['trial']}, {protocol}, {name}: {trial['diverged']['metric']} after step {trial['diverged']['step']}"
-        f" (last good checkpoint: {trial['diverged']['checkpoint'] or 'none'})"
+    found = [
+        (f"trial {trial['trial']}, {protocol}, {name}", trial["diverged"])
         for protocol, arms in run.results["protocols"].items()
         for name, arm in arms.items()
         for trial in arm["trials"]
         if "diverged" in trial
+    ]
+    lines = [
+        f"{what}: {how['metric']} after step {how['step']} (last good checkpoint: {how['checkpoint'] or 'none'})"
+        for what, how in found
     ]
     if lines:
         raise errors.Diverged(

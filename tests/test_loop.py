@@ -45,7 +45,7 @@ def run(workdir, jobs=None, **options) -> dict[int, object]:
     place = Place(workdir, Writer(workdir, {}), Timings(workdir / ".timings.json"))
     try:
         trained = loop.train(decay, jobs or [job()], TABLE, jnp.float32(0.5), Recipe(), place, **options)
-        return {job.stage.trial: state if isinstance(state, Diverged) else np.asarray(state["x"]) for job, state in trained}
+        return {job.stage.trial: s if isinstance(s, Diverged) else np.asarray(s["x"]) for job, s in trained}
     finally:
         place.writer.close()
 

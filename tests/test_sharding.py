@@ -23,7 +23,8 @@ from pneumojax.metrics import Writer
 from pneumojax.stage import Stage
 from pneumojax.timings import Timings
 
-kind, jobs, alone, batch, steps, out = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), Path(sys.argv[6])
+kind, alone, out = sys.argv[1], sys.argv[3], Path(sys.argv[6])
+jobs, batch, steps = int(sys.argv[2]), int(sys.argv[4]), int(sys.argv[5])
 rng = np.random.default_rng(0)
 if kind == "gan":
     config = default.get_config().gan
@@ -35,12 +36,14 @@ else:
     config.update({"learning_rate": 0.01, "log_every": 1, "save_every": 100})
     size, model = 48, models.load("resnet18")(num_classes=2, width=4)
     variables = classify.init(jax.random.key(0), model, size)
-    recipe = classify.Recipe(model, FrozenConfigDict(config), tuning.choose(model, size, variables, config, frozenset()))
-    step, frozen, start = classify.train_step, {"params": {}, "batch_stats": {}}, lambda n: classify.start(recipe, classify.init(jax.random.key(n), model, size))
+    chosen = tuning.choose(model, size, variables, config, frozenset())
+    recipe = classify.Recipe(model, FrozenConfigDict(config), chosen)
+    step, frozen = classify.train_step, {"params": {}, "batch_stats": {}}
+    start = lambda n: classify.start(recipe, classify.init(jax.random.key(n), model, size))
 table = Table(sharding.replicate(rng.integers(0, 255, (40, size, size), np.uint8)), np.arange(40, dtype=np.int32) % 2)
 jobs = [
-    Job(Stage(n, "clean", gan=kind), lambda n=n: start(n), loop.epochs(np.arange(40), batch, steps, n), jax.random.key(n),
-        {"rate": np.full(steps, 0.01, np.float32)})
+    Job(Stage(n, "clean", gan=kind), lambda n=n: start(n), loop.epochs(np.arange(40), batch, steps, n),
+        jax.random.key(n), {"rate": np.full(steps, 0.01, np.float32)})
     for n in range(jobs)
 ]
 if alone != "all":
