@@ -9,7 +9,8 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from configs import default
-from pneumojax import classify, finetune, lookup, models
+from pneumojax import classify, lookup, models, tuning
+from pneumojax.jobs import Batch
 
 NAMES = lookup.names("pneumojax.models", "Model")
 AUGMENTATION = {"flip": True, "shift": 5, "rotation": 10.0, "zoom": 0.1, "shear": 5.0}
@@ -24,14 +25,14 @@ def trace(name: str, mode: str = "full", dtype: str = "float32", augmented: bool
     config = FrozenConfigDict(config)
     model = models.load(name)(num_classes=2, width=WIDTH)
     variables = jax.eval_shape(lambda key: classify.fresh_variables(key, model, SIZE), jax.random.key(0))
-    recipe = classify.Recipe(model, config, finetune.choose(model, SIZE, variables, config, frozenset()), dtype)
-    trained, frozen = finetune.split(variables, recipe.tuning)
+    recipe = classify.Recipe(model, config, tuning.choose(model, SIZE, variables, config, frozenset()), dtype)
+    trained, frozen = tuning.split(variables, recipe.tuning)
     state = jax.eval_shape(lambda trained: classify.start(recipe, trained), trained)
     images = jax.ShapeDtypeStruct((BATCH, SIZE, SIZE), jnp.uint8)
     labels = jax.ShapeDtypeStruct((BATCH,), jnp.int32)
     rate = jax.ShapeDtypeStruct((), jnp.float32)
     step = jax.jit(classify.train_step, static_argnames="recipe")
-    return step.trace(state, frozen, images, labels, jax.random.key(0), rate, recipe=recipe)
+    return step.trace(state, Batch(images, labels, {"rate": rate}), jax.random.key(0), frozen, recipe=recipe)
 
 
 def lowered(traced, platform: str) -> str:
