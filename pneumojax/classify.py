@@ -14,7 +14,7 @@ from pneumojax import augment, loop, sharding, tuning
 from pneumojax.data import pixels
 from pneumojax.data import table as tables
 from pneumojax.data.table import Table
-from pneumojax.loop import Batch
+from pneumojax.jobs import Batch
 from pneumojax.tuning import Tuning
 
 

@@ -5,7 +5,6 @@ and TensorBoard's events are made anew from the lines at each start: a run that 
 that was not killed leaves.
 """
 
-import io
 import json
 import os
 import sys
@@ -69,11 +68,11 @@ class Writer:
     def _show(self, row: dict) -> None:
         step, stage, values = parted(row)
         for name, value in values.items():
-            if name == "grid":
-                picture = np.asarray(Image.open(io.BytesIO((self._workdir / value).read_bytes())))
-                self._board.add_image(f"{stage.name}/generated", picture, step, dataformats="HWC"[: picture.ndim])
-            else:
+            if name != "grid":
                 self._board.add_scalar(f"{stage.name}/{name}", value, step)
+            elif (self._workdir / value).exists():  # its user may have removed it
+                picture = np.asarray(Image.open(self._workdir / value))
+                self._board.add_image(f"{stage.name}/generated", picture, step, dataformats="HWC"[: picture.ndim])
 
     def flush(self) -> None:
         """Brings all that was written to the disk."""

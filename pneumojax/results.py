@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pneumojax import evaluate, metrics
 from pneumojax.evaluate import Prediction
-from pneumojax.loop import Diverged
+from pneumojax.jobs import Diverged
 from pneumojax.plan import Plans
 from pneumojax.stage import Stage
 

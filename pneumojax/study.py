@@ -20,7 +20,7 @@ from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.evaluate import Prediction
 from pneumojax.gan import train as gan_train
-from pneumojax.loop import Diverged, Place
+from pneumojax.jobs import Diverged, Place
 from pneumojax.metrics import Writer
 from pneumojax.plan import Plans, World
 from pneumojax.stage import Stage, seed_of

@@ -4,6 +4,7 @@ A network is a row of stages, the last one its head. Those before the first stag
 compute features: their batch norm and dropout are in evaluation mode. From that stage on both act as in training.
 """
 
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -36,6 +37,7 @@ class Stage(NamedTuple):
     statistics: frozenset[Path]
 
 
+@functools.cache
 def stages(model: nn.Module, size: int) -> list[Stage]:
     """The stages of a `Model` for images of size x size pixels, found by tracing; nothing is computed."""
     found = []

@@ -19,10 +19,10 @@ import jax
 import numpy as np
 from absl import logging
 
-from pneumojax import checkpoint, loop, metrics
+from pneumojax import checkpoint, jobs, loop, metrics
 from pneumojax.data import pixels
 from pneumojax.errors import describe
-from pneumojax.loop import Place
+from pneumojax.jobs import Place
 from pneumojax.stage import Stage
 
 NO_PART = ("save_every", "cache")  # fields of config.gan that nothing in an entry depends on
@@ -54,7 +54,8 @@ def key_of(module: ModuleType, config, of_training: ModuleType, parts: dict[str,
     """
     text = json.dumps(
         {
-            "code": code_of(module) | {one.__name__: inspect.getsource(one) for one in (of_training, loop, pixels)},
+            "code": code_of(module)
+            | {one.__name__: inspect.getsource(one) for one in (of_training, loop, jobs, pixels)},
             "config": {name: value for name, value in config.to_dict().items() if name not in NO_PART},
             "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
             "devices": [device.device_kind for device in jax.devices()],

@@ -19,7 +19,7 @@ from pneumojax import checkpoint, loop
 from pneumojax.data import pixels
 from pneumojax.data.table import Table
 from pneumojax.gan import cache
-from pneumojax.loop import Batch, Diverged, Job, Place
+from pneumojax.jobs import Batch, Diverged, Job, Place
 from pneumojax.stage import Stage
 
 GRID = 8  # images along each side of a sample grid

@@ -15,12 +15,28 @@ def convolve(x, kernel, strides, padding, **kwargs):
     picture: its kernel's gradient is slow where it pads by itself.
     """
     if kernel.shape[:2] == (1, 1) and tuple(strides) == (1, 1):
-        pixels = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
+        pixels = product(x.reshape(-1, x.shape[-1]), kernel[0, 0])
         return pixels.reshape(*x.shape[:-1], -1)
     if tuple(strides) != (1, 1) and padding != "VALID":
         x, padding = jax.lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0)))), "VALID"
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, **kwargs)
 
+
+@jax.custom_vjp
+def product(x, kernel):
+    """[n, c] @ [c, k], many rows. Where k is small, the kernel's gradient takes a tenth of the time on CPU if it is
+    computed as [k, c]; the barrier keeps XLA from turning it round."""
+    return x @ kernel
+
+
+def product_backward(residuals, gradient):
+    x, kernel = residuals
+    if kernel.shape[1] >= kernel.shape[0]:
+        return gradient @ kernel.T, x.T @ gradient
+    return gradient @ kernel.T, jax.lax.optimization_barrier(gradient.T @ x).T
+
+
+product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), product_backward)
 
 convolution = partial(
     nn.Conv,

@@ -61,4 +61,4 @@ def table_of(recipe: Recipe, variables: dict, table: Table, size: int) -> Table:
     features = sharding.replicate(jnp.zeros((rows.size, *shape_of(recipe, size)), recipe.config.feature_dtype))
     for number, (examples, index) in enumerate(tables.feed(table, rows)):
         features = fill(features, number * batch, variables, examples, table.generated, index, recipe)
-    return Table(features, table.labels)
+    return Table(jax.block_until_ready(features), table.labels)

@@ -20,7 +20,7 @@ from pneumojax.classify import Recipe
 from pneumojax.config import with_overrides
 from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
-from pneumojax.loop import Diverged, Job, Place
+from pneumojax.jobs import Diverged, Job, Place
 from pneumojax.stage import Stage
 from pneumojax.systems import Fit, features
 

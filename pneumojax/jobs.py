@@ -1,0 +1,117 @@
+"""What is trained, as data: jobs, the groups of them that run at the same time, where they leave their traces."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pneumojax.metrics import Writer
+from pneumojax.stage import Stage
+from pneumojax.timings import Timings
+
+
+class Job(NamedTuple):
+    """One thing to train."""
+
+    stage: Stage
+    start: Callable[[], Any]  # gives the state before the first step, a tree of arrays
+    rows: np.ndarray  # int32 [steps, B], of the table
+    key: jax.Array  # step n draws from it and n alone
+    fields: dict[str, np.ndarray] = {}  # numbers of each step, [steps], for `Batch.fields`
+    done: bool = False  # whether nobody asks for its state any more
+
+
+class Batch(NamedTuple):
+    """What one step of one job is given."""
+
+    examples: jax.Array  # [B, …], of the table
+    labels: jax.Array  # int32 [B]
+    fields: dict[str, jax.Array]
+
+
+class Diverged(NamedTuple):
+    """A job whose loss, state or logits are no longer finite."""
+
+    step: int  # after which it was seen
+    metric: str  # the loss's name, `state` or `logits`
+    checkpoint: str | None  # the last good one, below the workdir
+
+
+class Place(NamedTuple):
+    """Where training leaves its traces."""
+
+    workdir: Path
+    writer: Writer
+    timings: Timings
+
+    def checkpoints(self, stage: Stage) -> Path:
+        """The folder of a stage's checkpoints."""
+        return self.workdir / "checkpoints" / stage.name
+
+
+class Layout(NamedTuple):
+    """How the jobs of a group lie; static."""
+
+    together: bool  # as one more axis of the arrays, under vmap
+    spread: bool  # each on one device
+
+
+class Group(NamedTuple):
+    """Jobs that run at the same time, with equally many steps."""
+
+    jobs: Sequence[Job]
+    layout: Layout
+
+    @property
+    def steps(self) -> int:
+        return len(self.jobs[0].rows)
+
+    def padded(self) -> list[Job]:
+        """The jobs as the arrays hold them: equally many on each device, where the last one stands in for none."""
+        missing = -len(self.jobs) % jax.device_count() if self.layout.spread else 0
+        return [*self.jobs, *[self.jobs[-1]] * missing]
+
+    def at_rest(self, states):
+        """The states as a checkpoint holds them: that of a job that is alone without the axis of jobs."""
+        return states if len(self.jobs) > 1 else at(states, 0)
+
+    def running(self, states):
+        """The inverse of `at_rest`."""
+        return states if len(self.jobs) > 1 else stack([states] * len(self.padded()))
+
+    def directory(self, place: Place) -> Path:
+        """Of the checkpoints: those of a job that is alone are its own, several share one while they train."""
+        if len(self.jobs) == 1:
+            return place.checkpoints(self.jobs[0].stage)
+        names = " ".join(job.stage.name for job in self.jobs)
+        return place.workdir / "checkpoints" / "jobs" / hashlib.sha256(names.encode()).hexdigest()[:12]
+
+
+def stack(trees: Sequence):
+    """Trees of arrays as one tree with a new axis 0."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def at(tree, index: int):
+    """One of the trees that were stacked."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def groups(jobs: Sequence[Job], together: bool) -> list[Group]:
+    """The jobs that run at the same time: those with equally many steps, where it is more than one.
+
+    On several devices each job is computed on one of them; a job that is alone has its batches split over all.
+    """
+    layout = Layout(together, spread=jax.device_count() > 1 and len(jobs) > 1)
+    if layout == Layout(together=False, spread=False):
+        return [Group([job], layout) for job in jobs]
+    result = []
+    for steps in dict.fromkeys(len(job.rows) for job in jobs):
+        own = [job for job in jobs if len(job.rows) == steps]
+        width = len(own) if together else jax.device_count()
+        result += [Group(own[first : first + width], layout) for first in range(0, len(own), width)]
+    return result
