@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from absl import logging
+
 ROOT = Path(__file__).parents[1]
 COMPARED = ("results.json", "splits.json", "predictions.csv", "metrics.jsonl", "config.json")
 PLACES = (("gan", "cache"), ("data", "cache"), ("model", "cache"))  # fields that no result depends on
@@ -43,7 +45,7 @@ def finish(flags: list[str], workdir: Path) -> Path:
 
 def call(main, *arguments) -> tuple[int, str]:
     """Calls the `main` of a command in this process: its exit code and what it prints as errors."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    verbosity, before = logging.get_verbosity(), {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
         try:
             main([str(argument) for argument in arguments])
@@ -53,6 +55,7 @@ def call(main, *arguments) -> tuple[int, str]:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            logging.set_verbosity(verbosity)
     return code, stderr.getvalue()
 
 

@@ -371,3 +371,15 @@ def test_arms_without_a_gan_that_diverges_are_scored(tiny_flags, tmp_path):
     assert load(tmp_path / "run")["contrasts"] == []
     assert "with GAN, trial 0: gan_normal/" in (tmp_path / "run/report.html").read_text()
     assert len(details) == 3
+
+
+def test_a_study_whose_arms_all_diverge_is_whole_too(tiny_flags, tmp_path):
+    flags = [*tiny_flags, "--config.trials=(0,)", "--config.classifier.learning_rate=1e30"]
+    line, *details = error_of(call(main.main, *flags, f"--workdir={tmp_path / 'run'}"), 3)
+    assert (line.startswith("5 classifiers diverged"), len(details)) == (True, 5)
+    assert (tmp_path / "run/checkpoints/trial0/clean/gan_normal/6").is_dir()
+    results = load(tmp_path / "run")
+    assert [arm["diverged"]["trial"] for arms in results["protocols"].values() for arm in arms.values()] == [0] * 5
+    assert results["contrasts"] == []
+    assert (tmp_path / "run/predictions.csv").read_text() == f"{','.join(COLUMNS)}\n"
+    assert "with GAN — DIVERGED and left out" in (tmp_path / "run/report.html").read_text()
