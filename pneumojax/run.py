@@ -75,8 +75,7 @@ def load(workdir: Path | str, results: dict | None = None) -> Run:
 def read_predictions(path: Path) -> dict[str, list]:
     """predictions.csv, a list a column."""
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        header, *rows = csv.reader(file)
-    columns: dict[str, list] = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
+        columns: dict[str, list] = {name: values for name, *values in zip(*csv.reader(file), strict=True)}
     for name, values in columns.items():
         if name in WHOLE:
             columns[name] = list(map(int, values))

@@ -34,7 +34,8 @@ def configure() -> None:
         flags = CPU_FLAGS
     else:
         flags = ""
-    os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}".strip()
+    theirs = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = theirs if flags in theirs else f"{flags} {theirs}".strip()  # once: a parent may have
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         for option, value in MALLOC_OPTIONS.items():

@@ -1,19 +1,37 @@
-"""Shared parts of the tests: a shrunk demo, X-ray-like JPEGs on disk, the command as its users run it."""
+"""Shared parts of the tests: a shrunk demo and what it leaves, X-ray-like JPEGs on disk, programs compiled once."""
 
+import hashlib
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 from pneumojax import runtime
 
-runtime.configure()  # as main.py does, before jax is imported
+ROOT = Path(__file__).parents[1]
+
+
+def compiled_programs() -> Path:
+    """Where all processes of this and later sessions share what was compiled; `pytest --cache-clear` empties it.
+
+    jax names an entry by a hash of the program, its options, the flags and jaxlib's version, so that a changed line is
+    compiled anew; not by the CPU, which the folder's name adds. An entry is a zlib stream with a checksum: what a kill
+    left of one is compiled again, with a warning. The bits of results are the same with and without (`test_study.py`).
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    kinds = {line for line in cpuinfo.read_text().splitlines() if line.startswith(("model", "flags", "Features"))}
+    return ROOT / ".pytest_cache/d" / f"jax-{hashlib.sha256(repr(sorted(kinds)).encode()).hexdigest()[:12]}"
+
+
+# Before jax is imported, and for the processes that tests start.
+runtime.configure()  # as main.py does
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled_programs()))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import runs  # noqa: E402
 from PIL import Image  # noqa: E402
 
-ROOT = Path(__file__).parents[1]
 TINY = {
     "data.phantom_images": (50, 80),
     "data.subset": (12, 20),
@@ -23,7 +41,7 @@ TINY = {
     "gan.steps": 6,
     "gan.log_every": 2,
     "gan.sample_every": 4,
-    "gan.save_every": 2,
+    "gan.save_every": 4,
     "model.image_size": 48,
     "model.width": 4,
     "classifier.batch_size": 6,
@@ -36,26 +54,29 @@ TINY = {
 
 
 @pytest.fixture(scope="session")
-def tiny_flags() -> list[str]:
-    """The shipped demo, smaller still, as flags of the command."""
-    return ["--config=configs/demo.py", *(f"--config.{field}={value}" for field, value in TINY.items())]
+def tiny_flags(tmp_path_factory) -> list[str]:
+    """The shipped demo, smaller still, as flags of the command; what its GANs make is shared by all tests."""
+    fields = TINY | {"gan.cache": tmp_path_factory.mktemp("cache")}
+    return ["--config=configs/demo.py", *(f"--config.{field}={value}" for field, value in fields.items())]
 
 
-@pytest.fixture
-def command():
-    """Runs `python -m pneumojax.main` in the repository and returns the finished process."""
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory, tiny_flags) -> Path:
+    """A whole run of the shrunk demo: three trials, two protocols, all arms. Nothing may be changed in it."""
+    return runs.finish(tiny_flags, tmp_path_factory.mktemp("runs") / "whole")
 
-    def run(*flags: str, timeout: float = 300) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", "pneumojax.main", *flags],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
 
-    return run
+@pytest.fixture(scope="session")
+def single(tmp_path_factory, tiny_flags):
+    """Whole runs of one trial of it, by its number. Nothing may be changed in them."""
+    made, folder = {}, tmp_path_factory.mktemp("single")
+
+    def of(trial: int) -> Path:
+        if trial not in made:
+            made[trial] = runs.finish([*tiny_flags, f"--config.trials=({trial},)"], folder / f"trial{trial}")
+        return made[trial]
+
+    return of
 
 
 @pytest.fixture

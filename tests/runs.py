@@ -1,15 +1,21 @@
-"""Runs of the command in processes of their own: begun, waited for, compared."""
+"""Runs of the command, in this process or in one of their own: begun, waited for, compared."""
 
+import contextlib
 import hashlib
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from absl import logging
+
 ROOT = Path(__file__).parents[1]
 COMPARED = ("results.json", "splits.json", "predictions.csv", "metrics.jsonl", "config.json")
+PLACES = (("gan", "cache"), ("data", "cache"), ("model", "cache"))  # fields that no result depends on
 
 
 def load(workdir: Path) -> dict:
@@ -18,16 +24,55 @@ def load(workdir: Path) -> dict:
 
 def bits(workdir: Path) -> dict[str, str]:
     """Digests of all that must not differ between two runs."""
-    results = load(workdir)
+    results, config = load(workdir), json.loads((workdir / "config.json").read_text())
     del results["timings_s"], results["environment"]
-    digests = {"results.json": json.dumps(results)}
-    digests |= {name: (workdir / name).read_text() for name in COMPARED[1:]}
+    for section, field in PLACES:
+        del config[section][field]
+    digests = {"results.json": json.dumps(results), "config.json": json.dumps(config)}
+    digests |= {name: (workdir / name).read_text() for name in COMPARED if name not in digests}
     digests |= {path.name: path.read_bytes() for path in (workdir / "samples").iterdir()}
     return {k: hashlib.sha256(v if isinstance(v, bytes) else v.encode()).hexdigest() for k, v in digests.items()}
 
 
-def start(flags: list[str], workdir: Path) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def finish(flags: list[str], workdir: Path) -> Path:
+    """Runs a study to its end in this process, which shares what it compiles with others; its workdir."""
+    from pneumojax import config, study
+
+    file = next(flag for flag in flags if flag.startswith("--config="))
+    study.run(config.load(file.partition("=")[2], [flag for flag in flags if flag != file]), workdir)
+    return workdir
+
+
+def call(main, *arguments) -> tuple[int, str]:
+    """Calls the `main` of a command in this process: its exit code and what it prints as errors."""
+    verbosity, before = logging.get_verbosity(), {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+    with contextlib.redirect_stderr(io.StringIO()) as stderr:
+        try:
+            main([str(argument) for argument in arguments])
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            logging.set_verbosity(verbosity)
+    return code, stderr.getvalue()
+
+
+def error_of(ended: tuple[int, str], code: int) -> list[str]:
+    """The `error:` line of a command that ended with a code, and its details. Nothing else may follow, nor twice."""
+    lines = ended[1].splitlines()
+    at = [index for index, line in enumerate(lines) if line.startswith("error:")]
+    assert (ended[0], len(at)) == (code, 1), ended[1]
+    assert "Traceback" not in ended[1]
+    error, *details = lines[at[0] :]
+    assert all(line.startswith("  ") for line in details), ended[1]
+    return [error.removeprefix("error: "), *(line.strip() for line in details)]
+
+
+def start(flags: list[str], workdir: Path, **environment: str) -> subprocess.Popen:
+    """Begins the command in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     command = [sys.executable, "-m", "pneumojax.main", *flags, f"--workdir={workdir}"]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -38,3 +83,9 @@ def wait_for(condition, process, seconds=200):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def ended(process: subprocess.Popen) -> tuple[int, str]:
+    """Waits for a process: its exit code and what it printed as errors."""
+    stderr = process.communicate(timeout=300)[1]
+    return process.returncode, stderr

@@ -108,6 +108,7 @@ def fetch(entry: Path | None, stage: Stage, images: Path, place: Place) -> None:
         grids = {int(path.stem): path.read_bytes() for path in sorted(entry.glob("*.png"))}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         logging.warning("%s is damaged (%s): %s is made anew", entry, describe(error), stage.name)
+        shutil.rmtree(entry, ignore_errors=True)  # or what is made anew would not be kept
         return
     target = place.checkpoints(stage)
     shutil.rmtree(target, ignore_errors=True)
