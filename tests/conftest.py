@@ -103,3 +103,15 @@ def torchvision_models():
     from pneumojax import weights
 
     return weights.import_torchvision().models
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Where training leaves its traces."""
+    from pneumojax.jobs import Place
+    from pneumojax.metrics import Writer
+    from pneumojax.timings import Timings
+
+    made = Place(tmp_path, Writer(tmp_path, {}), Timings(tmp_path / ".timings.json"))
+    yield made
+    made.writer.close()

@@ -16,9 +16,12 @@ from PIL import Image
 from runs import bits, start, wait_for
 
 from configs import default
-from pneumojax import classify, finetune, heads, loop, models, pretrained
+from pneumojax import classify, loop, models, pretrained, tuning
+from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
-from pneumojax.metrics import Writer
+from pneumojax.jobs import Batch, Job
+from pneumojax.stage import Stage
+from pneumojax.systems import features
 
 ROOT = Path(__file__).parents[1]
 MISSING = ("features.12.expand1x1", "features.12.expand3x3.bias", "classifier.1")
@@ -45,45 +48,41 @@ def new_layers(variables, *layers) -> frozenset:
     ("name", "new", "begin"),
     [("squeezenet", ("features_12/expand1x1", "classifier_1"), 8), ("resnet18", ("fc",), 5)],
 )
-def test_heads_on_cached_features_are_those_of_the_plain_way(name, new, begin, tmp_path):
-    """The same logits after training, for two heads at once, dropout included."""
+def test_heads_on_cached_features_are_those_of_the_plain_way(name, new, begin, place):
+    """The same logits after training, for two heads at once, dropout included; some of the images are generated."""
     model, variables = fresh(name)
     config = config_of()
-    tuning = finetune.choose(model, SIZE, variables, config, new_layers(variables, *new))
-    assert tuning.begin == begin
-    recipe = classify.Recipe(model, config, tuning)
+    chosen = tuning.choose(model, SIZE, variables, config, new_layers(variables, *new))
+    assert chosen.begin == begin
+    recipe = classify.Recipe(model, config, chosen)
     rng = np.random.default_rng(0)
     labels = np.arange(40, dtype=np.int32) % 2
-    images = jnp.asarray((rng.integers(0, 150, (40, SIZE, SIZE)) + 100 * labels[:, None, None]).astype(np.uint8))
-    rows = [np.arange(0, 24, dtype=np.int32), np.arange(10, 30, dtype=np.int32)]
-    keys = [jax.random.key(1), jax.random.key(2)]
-    trained, frozen = finetune.split(variables, tuning)
-    writer = Writer(tmp_path)
+    images = (rng.integers(0, 150, (40, SIZE, SIZE)) + 100 * labels[:, None, None]).astype(np.uint8)
+    table = Table(jnp.asarray(images[:33]), labels, jnp.asarray(images[33:, ::2, ::2]))
+    trained, frozen = tuning.split(variables, chosen)
 
-    plain = []
-    for index in range(2):
-        pool = loop.make_pool(rows[index], 24)
-        args = (recipe, trained, frozen, images, jnp.asarray(labels), pool, 8, keys[index], f"plain{index}", tmp_path)
-        plain.append(classify.variables_of(classify.fit(*args, writer), frozen))
+    def jobs(arm):
+        for index, pool in enumerate((np.arange(0, 24), np.arange(10, 40))):
+            yield Job(
+                stage=Stage(index, "clean", arm=arm),
+                start=lambda: classify.start(recipe, trained),
+                rows=loop.epochs(pool, 4, 8, index),
+                key=jax.random.key(index),
+                fields={"rate": tuning.rates(8, config)},
+            )
 
-    shape = finetune.stages(model, SIZE)[begin].inputs.shape[1:]
-    sources = [(33, lambda: images[:33]), (7, lambda: images[33:])]  # neither a multiple of the batch
-    table = heads.feature_table(recipe, variables, sources, shape)
-    together = [heads.Head(f"joint{i}", trained, rows[i], 8, keys[i]) for i in range(2)]
-    table_labels = jnp.asarray(np.resize(labels, len(table)))
-    states = heads.fit(recipe, frozen, together, table, table_labels, 24, tmp_path, writer)
-    writer.close()
-    everything = np.arange(40, dtype=np.int32)
-    before = classify.predict(variables, images, everything, recipe)
-    for index in range(2):
-        joint = classify.variables_of(states[f"joint{index}"], frozen)
-        ours = classify.predict(joint, table, everything, recipe)
-        expected = classify.predict(plain[index], images, everything, recipe)
+    seen = features.table_of(recipe, variables, table, SIZE)
+    assert seen.examples.shape == (48, *features.shape_of(recipe, SIZE))  # three batches of 16
+    plain = [s for _, s in loop.train(classify.train_step, list(jobs("plain")), table, frozen, recipe, place)]
+    joint = [s for _, s in loop.train(classify.train_step, list(jobs("joint")), seen, frozen, recipe, place, True)]
+    everything = np.arange(40)
+    before = classify.predict(variables, table, everything, recipe)
+    for one, other in zip(plain, joint, strict=True):
+        expected = classify.predict(classify.variables_of(one, frozen), table, everything, recipe)
+        ours = classify.predict(classify.variables_of(other, frozen), seen, everything, recipe)
         np.testing.assert_allclose(ours, expected, atol=1e-4 * np.abs(expected).max())
         assert np.abs(ours - before).max() > 100 * np.abs(ours - expected).max()  # there was something to learn
-    assert np.abs(plain[0]["params"]["fc" if name == "resnet18" else "classifier_1"]["kernel"]).max() > 0
-    lines = (tmp_path / "metrics.jsonl").read_text()
-    assert "joint1/loss" in lines
+    assert np.abs(trained["params"]["fc" if name == "resnet18" else "classifier_1"]["kernel"]).max() > 0
 
 
 def test_frozen_layers_keep_their_bits_and_new_ones_move_faster():
@@ -92,32 +91,34 @@ def test_frozen_layers_keep_their_bits_and_new_ones_move_faster():
     step = jax.jit(classify.train_step, static_argnames="recipe")
     for mode, frozen_layers in (("head", 5), ("last_k", 4), ("full", 0)):
         config = config_of(mode=mode, weight_decay=0.0)
-        tuning = finetune.choose(model, SIZE, variables, config, new_layers(variables, "fc"))
-        assert tuning.begin == frozen_layers
-        trained, frozen = finetune.split(variables, tuning)
-        recipe = classify.Recipe(model, config, tuning)
-        state, _ = step(classify.start(recipe, trained), frozen, images, labels, jax.random.key(0), 1e-3, recipe)
+        chosen = tuning.choose(model, SIZE, variables, config, new_layers(variables, "fc"))
+        assert chosen.begin == frozen_layers
+        trained, frozen = tuning.split(variables, chosen)
+        recipe = classify.Recipe(model, config, chosen)
+        batch = Batch(images, labels, {"rate": jnp.float32(1e-3)})
+        state, _ = step(classify.start(recipe, trained), batch, jax.random.key(0), frozen, recipe)
         after = flatten_dict(classify.variables_of(state, frozen))
         before = flatten_dict(variables)
         changed = {path for path in before if not np.array_equal(before[path], after[path])}
-        stages = finetune.stages(model, SIZE)
-        for index, stage in enumerate(stages):
+        for index, stage in enumerate(tuning.stages(model, SIZE)):
             paths = {("params", *path) for path in stage.params} | {("batch_stats", *path) for path in stage.statistics}
             assert bool(paths & changed) == (index >= frozen_layers)
 
-    slow = classify.Recipe(model, config, tuning._replace(rates=tuple((path, 1.0) for path, _ in tuning.rates)))
+    slow = classify.Recipe(model, config, chosen._replace(rates=tuple((path, 1.0) for path, _ in chosen.rates)))
     moved = {}
     for name, recipe_ in (("slow", slow), ("fast", recipe)):
-        state, _ = step(classify.start(recipe_, trained), frozen, images, labels, jax.random.key(0), 1e-3, recipe_)
+        state, _ = step(classify.start(recipe_, trained), batch, jax.random.key(0), frozen, recipe_)
         moved[name] = state.params["fc"]["bias"] - trained["params"]["fc"]["bias"]
     np.testing.assert_allclose(moved["fast"], 10 * moved["slow"], rtol=1e-4)
 
 
 def test_schedules():
+    at = [0, 4, 10, 50, 99]
     rates = {
-        name: [float(finetune.schedule(step, 100, config_of(schedule=name, warmup=0.1))) for step in (0, 4, 10, 50, 99)]
-        for name in finetune.SCHEDULES
+        name: tuning.rates(100, config_of(schedule=name, warmup=0.1, learning_rate=1.0))[at]
+        for name in tuning.SCHEDULES
     }
+    assert rates["linear"].dtype == np.float32
     np.testing.assert_allclose(rates["constant"], [0.1, 0.5, 1, 1, 1], rtol=1e-6)
     np.testing.assert_allclose(rates["linear"], [0.1, 0.48, 0.9, 0.5, 0.01], rtol=1e-5)
     expected = [(1 + np.cos(np.pi * step / 100)) / 2 for step in (10, 50, 99)]
@@ -127,7 +128,7 @@ def test_schedules():
 def test_more_stages_than_there_are():
     model, variables = fresh("resnet18")
     with pytest.raises(BadInput, match=r"trains the last 7 stages and this network has 6"):
-        finetune.choose(model, SIZE, variables, config_of(mode="last_k", last_k=7), frozenset())
+        tuning.choose(model, SIZE, variables, config_of(mode="last_k", last_k=7), frozenset())
 
 
 @pytest.mark.parametrize("name", ["alexnet", "squeezenet", "squeezenet1_0", "googlenet", "resnet18"])
@@ -136,7 +137,7 @@ def test_stages_in_turn_are_the_network(name):
     variables = classify.init(jax.random.key(0), model, 80)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 80, 80, 3)), jnp.float32)
     x = images
-    for index, stage in enumerate(finetune.stages(model, 80)):
+    for index, stage in enumerate(tuning.stages(model, 80)):
         assert x.shape[1:] == stage.inputs.shape[1:]
         x = jax.jit(model.apply, static_argnames=("begin", "end"))(variables, x, begin=index, end=index + 1)
     np.testing.assert_allclose(x, jax.jit(model.apply)(variables, images), rtol=1e-4, atol=1e-5)
@@ -147,19 +148,18 @@ def test_bfloat16_computes_in_it_and_keeps_the_rest_in_float32(name):
     model = models.load(name)(num_classes=2, width=16)
     variables = classify.init(jax.random.key(0), model, SIZE)
     config = config_of(mode="full")
-    tuning = finetune.choose(model, SIZE, variables, config, frozenset())
+    chosen = tuning.choose(model, SIZE, variables, config, frozenset())
     images = jnp.asarray(np.random.default_rng(0).integers(0, 255, (4, SIZE, SIZE)), jnp.uint8)
     logits = {}
     for dtype in ("float32", "bfloat16"):
-        recipe = classify.Recipe(model, config, tuning, dtype)
-        logits[dtype] = classify.predict(variables, images, np.arange(4), recipe)
-        trained, frozen = finetune.split(variables, tuning)
-        state = classify.start(recipe, trained)
-        state, metrics = jax.jit(classify.train_step, static_argnames="recipe")(
-            state, frozen, images, jnp.array([0, 1, 0, 1]), jax.random.key(0), 1e-3, recipe
-        )
-        assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("float32")}
-        assert np.isfinite(metrics["loss"])
+        recipe = classify.Recipe(model, config, chosen, dtype)
+        logits[dtype] = classify.predict(variables, Table(images, np.zeros(4, np.int32)), np.arange(4), recipe)
+    trained, frozen = tuning.split(variables, chosen)
+    batch = Batch(images, jnp.array([0, 1, 0, 1]), {"rate": jnp.float32(1e-3)})
+    step = jax.jit(classify.train_step, static_argnames="recipe")
+    state, metrics = step(classify.start(recipe, trained), batch, jax.random.key(0), frozen, recipe)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("float32")}
+    assert np.isfinite(metrics["loss"])
     assert logits["bfloat16"].dtype == np.float32
     difference = np.abs(logits["bfloat16"] - logits["float32"]).max() / np.abs(logits["float32"]).max()
     assert 1e-5 < difference < 0.05
@@ -218,7 +218,7 @@ def test_predict_gives_the_logits_of_the_study(study):
     _, root = study
     stage = ("clean", "with_gan_epochs", "0")
     lines = [line.split(",") for line in (root / "whole/predictions.csv").read_text().splitlines()[1:]]
-    expected = {line[4]: np.array(line[7:], np.float32) for line in lines if tuple(line[:3]) == stage}
+    expected = {line[6]: np.array(line[9:], np.float32) for line in lines if tuple(line[:3]) == stage}
     done = predict(
         root / "data/NORMAL", root / "data/PNEUMONIA", f"--workdir={root / 'whole'}", "--json",
         "--classifier=trial0/clean/with_gan_epochs",
@@ -252,7 +252,10 @@ def test_predict_names_what_it_cannot_use(study, tmp_path):
     assert "error: 1 of 2 images cannot be read" in done.stderr
     for arguments, words in (
         ((good, f"--workdir={tmp_path}"), "not the workdir of a finished run"),
-        ((good, f"--workdir={root / 'whole'}", "--classifier=trial7/clean/with_gan"), "give one of trial0/clean/"),
+        *(
+            ((good, f"--workdir={root / 'whole'}", f"--classifier={wrong}"), "give one of trial0/clean/")
+            for wrong in ("trial7/clean/with_gan", "trial0/clean", "trial0/clean/gan_normal", "trial0", ".", "")
+        ),
         ((tmp_path / "none.png", f"--workdir={root / 'whole'}"), "none.png is no image"),
         ((f"--workdir={root / 'whole'}",), "IMAGE"),
     ):
@@ -268,8 +271,8 @@ def test_killed_among_the_heads_it_ends_in_the_same_bits(study, tmp_path):
     workdir = tmp_path / "killed"
     stages = workdir / "checkpoints"
     for condition in (
-        lambda: (stages / "heads-6/4").exists(),
-        lambda: list(stages.glob("heads-*/*tmp*")),
+        lambda: list(stages.glob("jobs/*/4")),
+        lambda: list(stages.glob("jobs/*/*tmp*")),
         lambda: (stages / "trial0/paper/without_gan").exists(),
     ):
         process = start(flags, workdir)
