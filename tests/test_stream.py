@@ -3,16 +3,16 @@
 import json
 import shutil
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import FrozenConfigDict
 from runs import bits, load, start, wait_for
 
 from configs import default
-from pneumojax import augment, classify, data, loop
-from pneumojax.data import files, folder, prepare, stream
+from pneumojax import data, loop
+from pneumojax.data import files, folder, pixels, prepare, stream
+from pneumojax.data import table as tables
+from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 
 
@@ -83,33 +83,31 @@ def test_order_position_and_generated_images(xray_folder, tmp_path, name):
     assert data.fingerprint(listed) == data.fingerprint(resident)
     assert listed._replace(pixels=0, labels=0) == resident._replace(pixels=0, labels=0)
     generated = np.random.default_rng(0).integers(0, 255, (6, 24, 24), np.uint8)
-    on_device = np.asarray(augment.enlarge(resident.pixels, generated, 8))
-    table = augment.enlarge(stream.Streamed(listed.pixels, 40, "stretch"), generated, 8)
-    assert len(table) == len(on_device) == 58
-    rows = np.random.default_rng(1).integers(0, 58, (20, 7))
-    given = list(stream.batches(table, len(rows), rows.__getitem__))
-    for (batch, index), wanted in zip(given, rows, strict=True):
-        np.testing.assert_array_equal(batch[index], on_device[wanted])
-    later = stream.batches(table, 5, rows[15:].__getitem__)
-    np.testing.assert_array_equal(next(later)[0], on_device[rows[15]])
+    labels, small = np.zeros(56, np.int32), jnp.asarray(generated)
+    on_device = Table(jnp.asarray(resident.pixels), labels, small)
+    streamed = Table(stream.Streamed(listed.pixels, 40, "stretch"), labels, small)
+    rows = np.random.default_rng(1).integers(0, 56, (20, 7))
+    for one, other in zip(tables.feed(on_device, rows), tables.feed(streamed, rows), strict=True):
+        expected, given = (np.asarray(tables.take(examples, small, index)) for examples, index in (one, other))
+        np.testing.assert_array_equal(given, expected)
+    everything = np.concatenate([resident.pixels, np.asarray(pixels.resized(small, 40))])
+    np.testing.assert_array_equal(tables.images(streamed, rows.ravel()), everything[rows.ravel()])
+    examples, index = next(tables.feed(streamed, rows[15:]))  # as after a restart
+    np.testing.assert_array_equal(tables.take(examples, small, index), everything[rows[15]])
 
 
-def test_several_steps_at_a_time_get_the_batches_that_the_device_gets(xray_folder, tmp_path):
-    """As on accelerators, where a dispatch is many steps; from the middle on, as after a restart."""
-    c = default.get_config()
-    c.data.dir, c.data.cache, c.classifier.batch_size = str(xray_folder), str(tmp_path / "cache"), 4
-    resident = data.load(c.data, 24)
-    c.data.residence = "stream"
-    table = stream.Streamed(data.load(c.data, 24).pixels, 24, "stretch")
-    recipe = classify.Recipe(None, FrozenConfigDict(c.classifier), None)
-    pool = loop.make_pool(np.arange(3, 33, dtype=np.int32), 40)
-    args = (jnp.asarray(resident.labels), pool, jax.random.key(1), range(5, 20))
-    on_device, streamed = (classify.examples_of(recipe, one, *args) for one in (jnp.asarray(resident.pixels), table))
-    for numbers in ([5, 6, 7], [8, 9, 10, 11], [12]):
-        expected, found = (feed(np.array(numbers, np.int32)) for feed in (on_device, streamed))
-        assert found[2].shape == (len(numbers), 4)
-        for one, other in zip(expected[:2], found[:2], strict=True):
-            np.testing.assert_array_equal(other[found[2]], one[expected[2]])
+def test_several_steps_and_jobs_at_a_time_get_the_batches_that_the_device_gets(xray_folder, tmp_path):
+    """As on accelerators, where a dispatch is many steps, and on several of them, where it is of many jobs."""
+    c = default.get_config().data
+    c.dir, c.cache = str(xray_folder), str(tmp_path / "cache")
+    resident = data.load(c, 24)
+    c.residence = "stream"
+    streamed = Table(stream.Streamed(data.load(c, 24).pixels, 24, "stretch"), resident.labels)
+    rows = np.stack([loop.epochs(np.arange(3, 33), 4, 15, seed) for seed in range(2)], 1)
+    pieces = [rows[5:8], rows[8:12], rows[12:13]]
+    for piece, (examples, index) in zip(pieces, tables.feed(streamed, pieces), strict=True):
+        assert index.places.shape == (len(piece), 2, 4)
+        np.testing.assert_array_equal(examples[index.places], resident.pixels[piece])
 
 
 def test_a_file_that_goes_while_it_is_read(xray_folder, tmp_path):
@@ -117,7 +115,7 @@ def test_a_file_that_goes_while_it_is_read(xray_folder, tmp_path):
     table = stream.Streamed(tuple((source, name) for name in source.names), 16, "stretch")
     (xray_folder / source.names[3]).unlink()
     with pytest.raises(BadInput, match=rf"{source.names[3]} was readable at the start and is not now"):
-        list(stream.batches(table, 2, lambda number: np.arange(4) + number))
+        list(table.read_ahead([np.arange(4), np.arange(4) + 1]))
 
 
 def test_phantoms_are_not_streamed(tiny_flags, tmp_path):
@@ -174,7 +172,8 @@ def test_protocols_and_external_sets(flags, xray_folder, tmp_path):
     for arms in results["protocols"].values():
         for arm in arms.values():
             assert [trial["external/other"]["images"] for trial in arm["trials"]] == [10, 10]
-            assert arm["trials"][0]["unseen"]["images"] == 0
+            assert "unseen" not in arm
+            assert "unseen" not in arm["trials"][0]
     assert {row["protocol"] for row in results["contrasts"]} == {"official", "patient_kfold"}
     assert all("p_holm" in row for row in results["contrasts"])
     kfold = results["protocols"]["patient_kfold"]["without_gan"]["trials"][0]
