@@ -1,9 +1,11 @@
 """DCGAN against PyTorch's layers and its own first edition; training and generating with any GAN."""
 
 import hashlib
+import importlib
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +14,21 @@ import numpy as np
 import pytest
 import torch
 from ml_collections import FrozenConfigDict
+from test_gan_contract import check
+from test_readme import printed
 
 from configs import default
+from pneumojax import config as config_module
 from pneumojax import gan, loop
 from pneumojax.data import CLASSES
+from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.gan import dcgan
 from pneumojax.gan import train as gan_train
+from pneumojax.jobs import Place
 from pneumojax.metrics import Writer, read
+from pneumojax.stage import Stage
+from pneumojax.timings import Timings
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +82,7 @@ def test_layers_and_parameters_are_the_papers():
 def test_one_dcgan_step_is_torchs(config):
     """Losses and the gradients' direction of one step, against the same networks written in PyTorch."""
     f, n = config.filters, 6
-    state = gan_train.fresh(jax.random.key(0), dcgan, config)
+    state = gan_train.fresh(jax.random.key(0), recipe_of(config))
     images = np.random.default_rng(0).uniform(-1, 1, (n, 64, 64, 1)).astype(np.float32)
     key = jax.random.key(1)
     latents = np.asarray(jax.random.normal(key, (n, config.latent_dim)))
@@ -143,76 +152,110 @@ def test_dcgan_steps_are_those_of_the_first_edition(config):
             assert found[name]["sha256"] == expected["sha256"], name
 
 
+def recipe_of(config, **changes) -> gan_train.Recipe:
+    return gan_train.Recipe(dcgan, FrozenConfigDict({**config, "cache": "", **changes}))
+
+
 def test_image_size_that_dcgan_cannot_make(config):
     with pytest.raises(BadInput, match=r"config.gan.image_size=32"):
-        gan_train.fresh(jax.random.key(0), dcgan, FrozenConfigDict({**config, "image_size": 32}))
+        gan_train.fresh(jax.random.key(0), recipe_of(config, image_size=32))
 
 
-@pytest.fixture(scope="module")
-def trained_pair(config, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("gan")
-    rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 255, (20, 64, 64), np.uint8), np.arange(20, dtype=np.int32) % 2
-    writer = Writer(workdir)
-    rows = np.arange(18, dtype=np.int32)
-    states = gan_train.train(dcgan, config, images, labels, rows, jax.random.key(0), "trial0/clean", workdir, writer)
-    writer.close()
-    return states, workdir
+IMAGES = np.random.default_rng(0).integers(0, 255, (20, 64, 64), np.uint8)
+LABELS = np.arange(20, dtype=np.int32) % 2
 
 
-def test_one_state_for_each_class_with_losses_and_grids(trained_pair):
-    states, workdir = trained_pair
-    assert list(states) == [name.lower() for name in CLASSES]
-    curves = read(workdir)
-    assert list(curves["trial0/clean/gan_normal/d_loss"]) == [2, 4, 6]
-    assert sorted(path.name for path in (workdir / "samples").iterdir()) == [
-        f"generated-trial0-clean-gan_{part}-{step:06d}.png" for part in ("normal", "pneumonia") for step in (4, 6)
+def orders(seed: int = 0, images: int = 6) -> list[gan_train.Order]:
+    """A GAN a class on the first 18 images."""
+    return [
+        gan_train.Order(Stage(0, "clean", gan=name), rows, {label: images}, seed + label)
+        for label, (name, rows) in enumerate({"normal": np.arange(0, 18, 2), "pneumonia": np.arange(1, 18, 2)}.items())
     ]
 
 
-def test_a_gan_never_sees_images_outside_its_rows(trained_pair, config, tmp_path):
-    """Images 18 and 19 are not among the rows; whatever they hold, the bits of the states stay."""
-    states, _ = trained_pair
-    rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 255, (20, 64, 64), np.uint8), np.arange(20, dtype=np.int32) % 2
-    images[18:] = 0
-    writer, rows = Writer(tmp_path), np.arange(18, dtype=np.int32)
-    key, stage = jax.random.key(0), "trial0/clean"
-    again = gan_train.train(dcgan, config, images, labels, rows, key, stage, tmp_path, writer)
-    jax.tree.map(np.testing.assert_array_equal, states, again)
+def make(config, workdir, table=None, wanted=None) -> dict:
+    workdir.mkdir(exist_ok=True)
+    place = Place(workdir, Writer(workdir, {}), Timings(workdir / ".timings.json"))
+    made = gan_train.make(recipe_of(config), wanted or orders(), table or Table(jnp.asarray(IMAGES), LABELS), place)
+    place.writer.close()
+    return made
 
 
-def test_generated_counts(trained_pair, config):
-    states, _ = trained_pair
-    images = gan_train.generate(dcgan, config, states, [130, 3], jax.random.key(5))
-    assert images.shape == (133, 64, 64)
-    assert images.dtype == np.uint8
-    fewer = gan_train.generate(dcgan, config, states, [2, 3], jax.random.key(5))
-    np.testing.assert_array_equal(fewer[2:], images[130:])
-    assert gan_train.generate(dcgan, config, states, [0, 0], jax.random.key(5)).shape == (0, 64, 64)
+@pytest.fixture(scope="module")
+def made(config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("gan")
+    return make(config, workdir), workdir
+
+
+def test_one_state_for_each_class_with_losses_grids_and_images(made):
+    images, workdir = made
+    assert [stage.gan for stage in images] == ["normal", "pneumonia"]
+    assert all(pictures.shape == (6, 64, 64) and pictures.dtype == np.uint8 for pictures in images.values())
+    rows = [row for row in read(workdir) if "d_loss" in row]
+    assert [(row["gan"], row["step"]) for row in rows] == [(n, s) for n in ("normal", "pneumonia") for s in (2, 4, 6)]
+    assert sorted(path.name for path in (workdir / "samples").iterdir()) == [
+        f"generated-trial0-clean-gan_{part}-{step:06d}.png" for part in ("normal", "pneumonia") for step in (4, 6)
+    ]
+    assert [row["grid"] for row in read(workdir) if "grid" in row] == [
+        f"samples/generated-trial0-clean-gan_{part}-{step:06d}.png"
+        for part in ("normal", "pneumonia")
+        for step in (4, 6)
+    ]
+
+
+def test_a_gan_never_sees_images_outside_its_rows(made, config, tmp_path):
+    """Images 18 and 19 are not among the rows; whatever they hold, the bits of the images stay."""
+    others = IMAGES.copy()
+    others[18:] = 0
+    again = make(config, tmp_path, Table(jnp.asarray(others), LABELS))
+    for stage, pictures in made[0].items():
+        np.testing.assert_array_equal(pictures, again[stage])
+    seen = IMAGES.copy()
+    seen[16] = 0
+    changed = make(config, tmp_path / "seen", Table(jnp.asarray(seen), LABELS), orders()[:1])
+    assert not np.array_equal(changed[Stage(0, "clean", gan="normal")], made[0][Stage(0, "clean", gan="normal")])
+
+
+def test_generated_counts(made, config):
+    """Fewer images are the first ones of more; labels come one after the other."""
+    recipe, [first, _] = recipe_of(config), orders()
+    state = gan_train.fresh(jax.random.key(0), recipe)
+    many = gan_train.generate(recipe, first._replace(wanted={1: 3, 0: 130}), state)
+    assert many.shape == (133, 64, 64)
+    assert many.dtype == np.uint8
+    fewer = gan_train.generate(recipe, first._replace(wanted={0: 2, 1: 3}), state)
+    np.testing.assert_array_equal(fewer, np.concatenate([many[:2], many[130:]]))
+    assert gan_train.generate(recipe, first._replace(wanted={0: 0}), state).shape == (0, 64, 64)
 
 
 def test_conditional_gans_train_one_state_on_all_classes():
-    class Conditional:
-        CONDITIONAL = True
-
-    assert gan_train.parts(Conditional) == {"all": (0, 1)}
-    assert gan_train.parts(dcgan) == {"normal": (0,), "pneumonia": (1,)}
-    assert loop.steps_of_dispatch(100) == 1  # on a CPU
+    assert gan.states(SimpleNamespace(CONDITIONAL=True), ("A", "B", "C")) == {"all": (0, 1, 2)}
+    assert gan.states(dcgan, CLASSES) == {"normal": (0,), "pneumonia": (1,)}
 
 
-def test_steps_of_one_dispatch_are_steps_one_by_one(config):
+def test_a_critic_of_several_steps_is_given_as_many_batches(config, tmp_path):
+    job = gan_train.job_of(recipe_of(config, d_steps=3, batch_size=3, steps=0, epochs=4), orders()[0], tmp_path)
+    assert job.rows.shape == (4, 9)  # nine images, a step takes all of them
+    assert set(job.rows[0].tolist()) == set(range(0, 18, 2))
+
+
+def test_steps_of_one_dispatch_are_steps_one_by_one(config, tmp_path, monkeypatch):
     """What an accelerator runs under `lax.scan` against what a CPU runs."""
-    rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 255, (12, 64, 64), np.uint8), np.zeros(12, np.int32)
-    pool = loop.make_pool(np.arange(12, dtype=np.int32), 12)
+    make(config, tmp_path / "single", wanted=orders()[:1])
+    monkeypatch.setattr(loop, "dispatches", lambda done, steps, every: [(0, 2), (2, 4), (4, 6)])
+    make(config, tmp_path / "scanned", wanted=orders()[:1])
+    one, other = ([row["d_loss"] for row in read(tmp_path / n) if "d_loss" in row] for n in ("single", "scanned"))
+    np.testing.assert_allclose(one, other, rtol=1e-3)
 
-    def run(chunks):
-        state, losses = gan_train.fresh(jax.random.key(0), dcgan, config), []
-        for steps in chunks:
-            steps = np.array(steps, np.int32)
-            state, metrics = gan_train.advance(state, steps, images, labels, pool, jax.random.key(1), dcgan, config)
-            losses.append(metrics["d_loss"])
-        return np.concatenate(losses)
 
-    np.testing.assert_allclose(run([[0, 1, 2]]), run([[0], [1], [2]]), rtol=1e-3)
+def test_the_recipe_in_the_readme(tmp_path, monkeypatch):
+    """'A GAN of your own' as it is printed keeps the contract, with its own field from a config and from a flag."""
+    module, section = printed("A GAN of your own")
+    (tmp_path / "mine.py").write_text(module)
+    (tmp_path / "config.py").write_text(section)
+    monkeypatch.setattr(gan, "__path__", [*gan.__path__, str(tmp_path)])
+    importlib.invalidate_caches()
+    c = config_module.load(str(tmp_path / "config.py"), ["--config.gan.beta1=0.4"])
+    assert (c.gan.gamma, c.gan.beta1) == (10.0, 0.4)
+    assert config_module.load("configs/demo.py", ["--config.gan.name=mine"]).gan.gamma == 1.0
+    check(gan.load("mine"), c.gan.to_dict())
