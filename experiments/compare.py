@@ -13,14 +13,15 @@ from pneumojax.run import Run
 
 COLUMNS = ("accuracy", "f1_macro", "auc")
 ALWAYS = ("model.name", "classifier.mode", "gan.name", "seed")
-NOT_TOLD = ("data.dir", "data.cache", "gan.cache", "model.cache")  # places of files, which no result depends on
 
 
 def differing(found: list[Run]) -> list[str]:
     """Fields that tell the runs apart, beside those that are always told."""
     flat = [configs.flat(run.config.to_dict()) for run in found]
     fields = dict.fromkeys(field for config in flat for field in config)
-    return [f for f in fields if f not in (*ALWAYS, *NOT_TOLD) and len({str(config.get(f)) for config in flat}) > 1]
+    return [
+        f for f in fields if f not in (*ALWAYS, *configs.PLACES) and len({str(config.get(f)) for config in flat}) > 1
+    ]
 
 
 def rows_of(run: Run, fields: list[str]) -> list[str]:

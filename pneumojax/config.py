@@ -13,6 +13,8 @@ from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 from pneumojax import gan, lookup, models, rules
 from pneumojax.errors import BadInput, describe
 
+PLACES = ("data.dir", "data.cache", "gan.cache", "model.cache")  # of files, which no result depends on
+
 
 def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """The `get_config()` of a file, completed by the own fields of the modules that it names, valid and locked.

@@ -124,7 +124,8 @@ def merged(runs: list[Run]) -> Run:
             raise BadInput(
                 f"{first.workdir} and {other.workdir} are of other {what}: only their trials may differ", lines
             )
-    trials = [trial for run in runs for trial in run.config.trials]
+    runs = sorted(runs, key=lambda run: run.config.trials)  # in the order that one run has them in
+    trials = sorted(trial for run in runs for trial in run.config.trials)
     if len(set(trials)) < len(trials):
         raise BadInput(f"the runs to merge have trials {trials}: each may come once; leave a run out")
     arms: resulting.Arms = {}
@@ -148,7 +149,7 @@ def merged(runs: list[Run]) -> Run:
         "timings_s": timings,
     }
     return first._replace(
-        config=configs.frozen({**comparable(first), "trials": tuple(sorted(trials))}),
+        config=configs.frozen({**written(first), "trials": tuple(trials)}),
         results=results,
         splits=first.splits
         | {"trials": sorted((t for r in runs for t in r.splits["trials"]), key=lambda t: t["trial"])},
@@ -158,6 +159,11 @@ def merged(runs: list[Run]) -> Run:
     )
 
 
+def written(run: Run) -> dict[str, Any]:
+    """A run's config as its file has it."""
+    return json.loads((run.workdir / "config.json").read_text())
+
+
 def comparable(run: Run) -> dict[str, Any]:
-    """A run's config as it was written, less its trials."""
-    return {**json.loads((run.workdir / "config.json").read_text()), "trials": None}
+    """It by field, less its trials and places of files."""
+    return configs.flat(written(run)) | dict.fromkeys(("trials", *configs.PLACES))
