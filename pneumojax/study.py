@@ -201,15 +201,15 @@ def classify(
         return diverged
     with place.timings.of("classifier"):
         for fit, logits in loaded.system.logits(loaded.prepared, fits, table, place):
+            if not isinstance(logits, Diverged) and not np.isfinite(logits).all():
+                last = place.checkpoints(fit.stage) / str(fit.steps)
+                kept = str(last.relative_to(place.workdir)) if last.exists() else None
+                logits = Diverged(fit.steps, "logits", kept)
             if isinstance(logits, Diverged):
                 diverged[fit.stage] = logits
                 continue
-            of = dict(zip(fit.tested.tolist(), logits, strict=True))
-            empty = np.zeros((0, len(loaded.config.data.classes)), np.float32)
-            by_part = {
-                part: np.stack([of[row] for row in rows.tolist()]) if len(rows) else empty
-                for part, rows in arms[fit.stage].tests.items()
-            }
+            tests = arms[fit.stage].tests.items()
+            by_part = {part: logits[np.searchsorted(fit.tested, rows)] for part, rows in tests}
             checkpoint.write_arrays(logits_path(place.workdir, fit.stage), **by_part)
     return diverged
 

@@ -42,8 +42,14 @@ def ours(network: str, task: str, batch: int, size: int, steps: int):
     from ml_collections import FrozenConfigDict
 
     from configs import default
-    from pneumojax import classify, finetune, heads, loop, models
+    from pneumojax import classify, loop, models, tuning
+    from pneumojax.data import table as tables
+    from pneumojax.data.table import Table
+    from pneumojax.jobs import Job, Layout, Place, stack
     from pneumojax.metrics import Writer
+    from pneumojax.stage import Stage
+    from pneumojax.systems import features
+    from pneumojax.timings import Timings
 
     dtype = "bfloat16" if jax.default_backend() == "gpu" else "float32"
     config = default.get_config().classifier
@@ -52,45 +58,51 @@ def ours(network: str, task: str, batch: int, size: int, steps: int):
     config = FrozenConfigDict(config)
     model = models.load(network)(num_classes=2)
     variables = classify.init(jax.random.key(0), model, size)
-    tuning = finetune.choose(model, size, variables, config, frozenset())
-    recipe = classify.Recipe(model, config, tuning, dtype)
-    trained, frozen = finetune.split(variables, tuning)
+    chosen = tuning.choose(model, size, variables, config, frozenset())
+    recipe = classify.Recipe(model, config, chosen, dtype)
+    trained, frozen = tuning.split(variables, chosen)
     count = IMAGES if task == "head" else batch * steps
     pictures, labels = images_of(count, size)
-    table, rows = jnp.asarray(pictures), np.arange(count, dtype=np.int32)
-    state = classify.start(recipe, jax.tree.map(jnp.copy, trained))
+    table = Table(jnp.asarray(pictures), labels)
+    states = stack([classify.start(recipe, trained)])
+    keys = stack([jax.random.key(0)])
 
     def train():
-        nonlocal state
-        each = loop.steps_of_dispatch(steps)
-        pool, key = loop.make_pool(rows, count), jax.random.key(0)
-        for first in range(0, steps, each):
-            numbers = np.arange(first, first + each, dtype=np.int32)
-            chosen = classify.rows_of_steps(pool, key, numbers, recipe)
-            args = (numbers, jnp.float32(steps), table, jnp.asarray(labels), chosen, key, recipe)
-            state, _ = classify.advance(state, frozen, *args)
-        jax.block_until_ready(state)
+        nonlocal states
+        rows = loop.epochs(np.arange(count), batch, steps, 0)[:, None]
+        for begin, end in loop.dispatches(0, steps, steps):
+            inputs = {
+                "number": np.arange(begin, end, dtype=np.int32)[:, None],
+                "index": tables.index_of(table, rows[begin:end]),
+                "labels": labels[rows[begin:end]],
+                "fields": {"rate": np.full((end - begin, 1), 1e-6, np.float32)},
+            }
+            shared = (table.examples, None, frozen)
+            states, _ = loop.advance(states, keys, inputs, shared, classify.train_step, recipe, Layout(False, False))
+        jax.block_until_ready(states)
         return count
 
     def infer():
-        return len(classify.predict(variables, table, rows, recipe))
+        return len(classify.predict(variables, table, np.arange(count), recipe))
 
     def train_heads():
-        features = heads.feature_table(
-            recipe, variables, [(count, lambda: table)], finetune.stages(model, size)[tuning.begin].inputs.shape[1:]
-        )
-        own = [
-            heads.Head(f"trial{trial}", trained, train, len(train) // HEAD_BATCH * EPOCHS, jax.random.key(trial))
-            for trial, (train, _) in enumerate(trials_of())
+        seen = features.table_of(recipe, variables, table, size)
+        jobs = [
+            Job(
+                stage=Stage(trial, "bench", arm="head"),
+                start=lambda: classify.start(recipe, trained),
+                rows=loop.epochs(own, HEAD_BATCH, len(own) // HEAD_BATCH * EPOCHS, trial),
+                key=jax.random.key(trial),
+                fields={"rate": tuning.rates(len(own) // HEAD_BATCH * EPOCHS, config)},
+            )
+            for trial, (own, _) in enumerate(trials_of())
         ]
         with tempfile.TemporaryDirectory() as folder:
-            writer = Writer(Path(folder))
-            capacity = count - TEST
-            table_labels = jnp.asarray(np.resize(labels, len(features)))
-            states = heads.fit(recipe, frozen, own, features, table_labels, capacity, Path(folder), writer)
-            writer.close()
-        for trial, (_, test) in enumerate(trials_of()):
-            classify.predict(classify.variables_of(states[f"trial{trial}"], frozen), features, test, recipe)
+            place = Place(Path(folder), Writer(Path(folder), {}), Timings(Path(folder) / "timings.json"))
+            for job, state in loop.train(classify.train_step, jobs, seen, frozen, recipe, place, together=True):
+                test = trials_of()[job.stage.trial][1]
+                classify.predict(classify.variables_of(state, frozen), seen, test, recipe)
+            place.writer.close()
         return 1
 
     return {"training": train, "inference": infer, "head": train_heads}[task]

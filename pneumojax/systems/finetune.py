@@ -123,11 +123,10 @@ def logits(
         fit_of = {fit.stage: fit for fit in own}
         for job, state in trained:
             fit = fit_of[job.stage]
-            if not isinstance(state, Diverged):
-                found = classify.predict(classify.variables_of(state, frozen), seen, fit.tested, recipe)
-                kept = f"checkpoints/{fit.stage.name}/{fit.steps}"
-                state = found if np.isfinite(found).all() else Diverged(fit.steps, "logits", kept)
-            yield fit, state
+            if isinstance(state, Diverged):
+                yield fit, state
+            else:
+                yield fit, classify.predict(classify.variables_of(state, frozen), seen, fit.tested, recipe)
 
 
 def job_of(system: System, recipe: Recipe, fit: Fit) -> Job:
