@@ -10,7 +10,7 @@ from pneumojax import arms, gan, lookup, protocols
 from pneumojax.arms import Arm
 from pneumojax.config import with_overrides
 from pneumojax.data import Images, splits
-from pneumojax.errors import BadInput
+from pneumojax.errors import BadInput, describe
 from pneumojax.stage import Stage, seed_of
 
 Plans = dict[tuple[int, str], "Plan"]  # by trial and protocol
@@ -87,7 +87,7 @@ def draw(own: Images, external: dict[str, np.ndarray], count: int, config) -> tu
 
 
 def arms_of(drawn: protocols.Drawn, protocol: str, trial: int, config, external) -> dict[str, Arm]:
-    """The arms of `config.arms` that have a place under a protocol."""
+    """The arms of `config.arms` that have a place under a protocol, by the last part of their words."""
     offer = arms.Offer(
         plain=drawn.plain,
         pooled=drawn.pooled,
@@ -95,19 +95,43 @@ def arms_of(drawn: protocols.Drawn, protocol: str, trial: int, config, external)
         seed=seed_of(config.seed, trial, protocol, "arms"),
         config=config.classifier,
     )
-    found = {}
-    for name in config.arms:
-        arm = lookup.function("pneumojax.arms", name, "config.arms")(offer)
-        if arm is not None:
-            with_overrides(config.classifier, arm.overrides)
-            found[name.rpartition(".")[2]] = arm._replace(tests=arm.tests | external)
+    given = {word.rpartition(".")[2]: arm_of(word, offer) for word in config.arms}
+    found = {name: arm._replace(tests=arm.tests | external) for name, arm in given.items() if arm}
     if not found:
         raise BadInput(f"config.arms={config.arms}: none has a place under the protocol {protocol}; add 'without_gan'")
-    against = {name: arm.against for name, arm in found.items() if arm.against not in (None, *found)}
-    if against:
-        name, missing = next(iter(against.items()))
-        raise BadInput(f"config.arms={config.arms}: {name} counts against {missing}, which is not among them; add it")
+    for name, arm in found.items():
+        if arm.against not in (None, *found):
+            why = "is not among them; add it"
+            if arm.against in given:
+                why = f"has no place under {protocol} with config.enlarge={config.enlarge}; give None there as well"
+            raise BadInput(f"config.arms={config.arms}: {name} counts against {arm.against}, which {why}")
     return found
+
+
+def arm_of(word: str, offer: arms.Offer) -> Arm | None:
+    """What the function that `config.arms` names makes of an offer. Errors: BadInput, which names the word."""
+    function = lookup.function("pneumojax.arms", word, "config.arms")
+    try:
+        arm = function(offer)
+        if not isinstance(arm, Arm | None):
+            raise BadInput(f"it gives {type(arm).__name__}; let it give pneumojax.arms.Arm, or None for no place")
+        if arm is not None:
+            check_arm(arm, offer)
+    except Exception as error:  # a function may raise anything
+        kind = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
+        raise BadInput(f"config.arms: {word}: {kind}{describe(error)}") from error
+    return arm
+
+
+def check_arm(arm: Arm, offer: arms.Offer) -> None:
+    """Errors: BadInput for an arm that cannot be trained."""
+    if not isinstance(arm.train, np.ndarray) or arm.train.dtype.kind != "i":
+        raise BadInput("its `train` is no int array; give rows, as offer.plain.real has them")
+    if not isinstance(arm.steps, int | np.integer) or arm.steps < 1:
+        raise BadInput(f"its `steps` are {arm.steps!r}; give a whole number above 0")
+    if own := {"steps", "epochs"} & set(arm.overrides):
+        raise BadInput(f"its `overrides` hold {min(own)}, which nothing reads; give the arm's `steps`")
+    with_overrides(offer.config, arm.overrides)
 
 
 def world(images: Images, plans: Plans, classes) -> World:
@@ -129,20 +153,21 @@ def world(images: Images, plans: Plans, classes) -> World:
 
 def check_batches(plans: Plans, labels: np.ndarray, gan_module: ModuleType, config) -> None:
     """Errors: BadInput where a batch has more images than there are to train on."""
+    size, critic = config.gan.batch_size, config.gan.d_steps
+    gan_field = f"config.gan.batch_size={size}" + (f", config.gan.d_steps={critic}" if critic > 1 else "")
     for plan in plans.values():
-        smallest = {"classifier": min(len(arm.train) for arm in plan.arms.values())}
-        wanted = {"classifier": config.classifier.batch_size, "gan": config.gan.batch_size * config.gan.d_steps}
-        states = plan.gan_stages(gan_module, config.data.classes).values()
-        if states:
-            smallest["gan"] = min(int(np.isin(labels[plan.seen_by_gan], own).sum()) for own in states)
-        for field, there in smallest.items():
-            if wanted[field] > there:
-                steps = (
-                    f", config.gan.d_steps={config.gan.d_steps}" if field == "gan" and config.gan.d_steps > 1 else ""
-                )
+        batches = []  # (field, images in a batch, images there are)
+        for name, arm in plan.arms.items():
+            of = f" of {name}" if "batch_size" in arm.overrides else ""
+            batch = arm.overrides.get("batch_size", config.classifier.batch_size)
+            batches.append((f"config.classifier.batch_size={batch}{of}", batch, len(arm.train)))
+        for own in plan.gan_stages(gan_module, config.data.classes).values():
+            batches.append((gan_field, size * critic, int(np.isin(labels[plan.seen_by_gan], own).sum())))
+        for field, batch, there in sorted(batches, key=lambda one: one[2]):
+            if batch > there:
                 raise BadInput(
-                    f"config.{field}.batch_size={config[field].batch_size}{steps}: more than the {there} images there "
-                    f"are to train on; lower it or raise config.data.subset or config.data.fraction"
+                    f"{field}: more than the {there} images there are to train on; lower it or raise "
+                    "config.data.subset or config.data.fraction"
                 )
 
 

@@ -66,7 +66,10 @@ RULES = {field: (lambda v, of=of: v in of, f"give one of {', '.join(of)}") for f
         lambda v: v and _texts(v) and set(v) <= set(PROTOCOLS),
         f"give one or more of {', '.join(PROTOCOLS)}, e.g. \"('clean',)\"",
     ),
-    "arms": (lambda v: v and _texts(v), "give one or more, all different, e.g. \"('without_gan', 'with_gan')\""),
+    "arms": (
+        lambda v: v and _texts(v) and _texts([word.rpartition(".")[2] for word in v]),
+        "give one or more, whose last names are all different, e.g. \"('without_gan', 'with_gan')\"",
+    ),
     "enlarge": (lambda v: v >= 1, "give 1 (no generated images) or more"),
     "data.classes": (
         lambda v: len(v) > 1 and _texts(v) and _texts(tuple(map(str.lower, v))) and "/" not in "".join(v),
