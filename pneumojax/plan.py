@@ -28,8 +28,9 @@ class Plan(NamedTuple):
     record: dict  # this protocol's entry in splits.json, rows for names
 
     def gan_stages(self, module: ModuleType, classes) -> dict[Stage, tuple[int, ...]]:
-        """The states that its GAN needs → the labels that each is trained on; none where nothing is generated."""
-        if not self.generated.sum():
+        """The states that its GAN needs → the labels that each is trained on; none where no arm has what it makes."""
+        rows = [rows for arm in self.arms.values() for rows in (arm.train, *arm.tests.values())]
+        if np.concatenate(rows).max() < self.first_generated:
             return {}
         return {
             Stage(self.trial, self.protocol, gan=name): labels for name, labels in gan.states(module, classes).items()

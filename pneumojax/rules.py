@@ -42,6 +42,10 @@ def _texts(values: tuple) -> bool:
     return all(isinstance(v, str) and v.strip() for v in values) and len(set(values)) == len(values)
 
 
+def _arm_names(names: list) -> bool:
+    return _texts(names) and not any(name.startswith("gan_") for name in names)  # as the checkpoints of GANs are called
+
+
 def _works(function, value) -> bool:
     try:
         function(value)
@@ -67,8 +71,8 @@ RULES = {field: (lambda v, of=of: v in of, f"give one of {', '.join(of)}") for f
         f"give one or more of {', '.join(PROTOCOLS)}, e.g. \"('clean',)\"",
     ),
     "arms": (
-        lambda v: v and _texts(v) and _texts([word.rpartition(".")[2] for word in v]),
-        "give one or more, whose last names are all different, e.g. \"('without_gan', 'with_gan')\"",
+        lambda v: v and _texts(v) and _arm_names([word.rpartition(".")[2] for word in v]),
+        "give one or more, whose last names are all different and do not begin with gan_, e.g. \"('without_gan',)\"",
     ),
     "enlarge": (lambda v: v >= 1, "give 1 (no generated images) or more"),
     "data.classes": (
