@@ -6,10 +6,10 @@ import shutil
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import bits, load, start, wait_for
+from runs import bits, finish, load, start, wait_for
 
 from configs import default
-from pneumojax import data, loop
+from pneumojax import data, loop, run
 from pneumojax.data import files, folder, pixels, prepare, stream
 from pneumojax.data import table as tables
 from pneumojax.data.table import Table
@@ -37,14 +37,6 @@ def with_fields(flags, fields) -> list[str]:
     return [flag for flag in flags if not flag.startswith(tuple(f"--config.{field}=" for field in fields))] + own
 
 
-def finish(flags, workdir) -> str:
-    """Runs a study to its end; what it says."""
-    process = start(flags, workdir)
-    _, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stderr
-    return stderr
-
-
 def same_but_for_residence(one, other):
     """Digests of two runs' files, less the config that tells them apart."""
     digests = [bits(workdir) for workdir in (one, other)]
@@ -53,18 +45,17 @@ def same_but_for_residence(one, other):
 
 def test_a_study_from_disk_ends_in_the_same_bits(flags, tmp_path):
     """Also where it is killed in the middle, and where the images are too many for the memory allowed."""
-    resident, streamed = tmp_path / "resident", tmp_path / "streamed"
-    finish(flags, resident)
-    small = [*flags, "--config.data.memory=1e-5"]
-    refused = start(small, tmp_path / "refused")
-    _, stderr = refused.communicate(timeout=300)
-    assert refused.returncode == 2
-    assert "config.data.residence='stream'" in stderr.splitlines()[-1]
-    command = [*small, "--config.data.residence=stream"]
+    resident = finish(flags, tmp_path / "resident")
+    small = with_fields(flags, {"data.memory": 1e-5})
+    with pytest.raises(BadInput, match="give config.data.residence='stream'"):
+        finish(small, tmp_path / "refused")
+    assert not (tmp_path / "refused" / "config.json").exists()
+    command, streamed = with_fields(small, {"data.residence": "stream"}), tmp_path / "streamed"
     process = start(command, streamed)
-    wait_for(lambda: list((streamed / "checkpoints/trial0/clean").glob("with_gan/4")), process)
+    wait_for((streamed / "checkpoints/trial0/clean/with_gan/4").exists, process)
     process.kill()
     process.wait()
+    assert not (streamed / "results.json").exists()
     finish(command, streamed)
     one, other = same_but_for_residence(resident, streamed)
     assert one == other
@@ -119,25 +110,28 @@ def test_a_file_that_goes_while_it_is_read(xray_folder, tmp_path):
 
 
 def test_phantoms_are_not_streamed(tiny_flags, tmp_path):
-    process = start([*tiny_flags, "--config.data.residence=stream"], tmp_path / "run")
-    _, stderr = process.communicate(timeout=300)
-    assert process.returncode == 2
-    assert "phantom is drawn in memory" in stderr
+    with pytest.raises(BadInput, match=r"config.data.residence='stream': phantom is drawn in memory"):
+        finish(with_fields(tiny_flags, {"data.residence": "stream"}), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_protocols_and_external_sets(flags, xray_folder, tmp_path):
-    """One study by published folders and by folds, of half of the patients, with external sets and a damaged file."""
+def test_protocols_and_external_sets(flags, xray_folder, tmp_path, caplog):
+    """One study by published folders and by folds, of half of the patients, with external sets and a damaged file.
+
+    One of the sets has names of its own, and a pattern for them.
+    """
     shutil.copytree(xray_folder / "test", tmp_path / "same")  # images of the study
     other = tmp_path / "other" / "PNEUMONIA"
     other.mkdir(parents=True)
-    for path in (xray_folder / "val" / "PNEUMONIA").glob("*"):
-        shutil.copy(path, other / path.name)
+    for number, path in enumerate(sorted((xray_folder / "val" / "PNEUMONIA").glob("*"))):
+        shutil.copy(path, other / f"person1_{number // 2}_{number}.jpeg")  # to the study's own pattern one patient
     shutil.rmtree(xray_folder / "val")
     (xray_folder / "test" / "PNEUMONIA").mkdir()
     for path in sorted((xray_folder / "train" / "PNEUMONIA").glob("person[67]*")):
         path.rename(xray_folder / "test" / "PNEUMONIA" / path.name)
     (xray_folder / "train" / "NORMAL" / "IM-0099-0001.jpeg").write_bytes(b"\xff\xd8\xff broken off")
-    external = f"({{'name':'same','dir':'{tmp_path / 'same'}'}},{{'name':'other','dir':'{tmp_path / 'other'}'}})"
+    sets = [{"name": "same", "dir": "same"}, {"name": "other", "dir": "other", "patient_pattern": r"person1_(\d+)"}]
+    external = tuple(one | {"dir": str(tmp_path / one["dir"])} for one in sets)
     extra = {
         "protocols": "('official','patient_kfold')",
         "trials": "(0,1)",
@@ -148,11 +142,14 @@ def test_protocols_and_external_sets(flags, xray_folder, tmp_path):
         "gan.batch_size": 2,
         "classifier.batch_size": 2,
     }
-    workdir = tmp_path / "run"
-    stderr = finish(with_fields(flags, extra), workdir)
+    workdir = finish(with_fields(flags, extra), tmp_path / "run")
     results, plan = load(workdir), json.loads((workdir / "splits.json").read_text())
     assert results["data"]["external"] == {"same": 0, "other": 10}
-    assert "same: 8 images are in the study too" in stderr
+    assert "same: 8 images are in the study too" in caplog.text
+    assert results["data"]["left_out"] == {"unreadable": 1, "external/same/in the study too": 8}
+    predictions = run.load(workdir).predictions
+    patients = {p for part, p in zip(predictions["part"], predictions["patient"], strict=True) if "other" in part}
+    assert patients == {f"external/other/{number}" for number in range(5)}
     assert [line.split(":")[0] for line in results["data"]["skipped"]] == ["train/NORMAL/IM-0099-0001.jpeg"]
     folds = []
     for trial in plan["trials"]:

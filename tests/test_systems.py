@@ -1,4 +1,4 @@
-"""Fine-tuning on cached features: what it computes is what stepping through the whole network computes."""
+"""Fine-tuning: heads on cached features, arms that train otherwise, what is left for `predict`."""
 
 import json
 import subprocess
@@ -13,12 +13,12 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 from ml_collections import FrozenConfigDict
 from PIL import Image
-from runs import bits, start, wait_for
+from runs import bits, call, error_of, finish, start, wait_for
 
 from configs import default
-from pneumojax import classify, loop, models, pretrained, tuning
-from pneumojax.data.table import Table
-from pneumojax.errors import BadInput
+from pneumojax import arms, classify, data, loop, models, predict, pretrained, run, tuning
+from pneumojax.data.table import Index, Table
+from pneumojax.errors import BadInput, Diverged
 from pneumojax.jobs import Batch, Job
 from pneumojax.stage import Stage
 from pneumojax.systems import features
@@ -26,6 +26,7 @@ from pneumojax.systems import features
 ROOT = Path(__file__).parents[1]
 MISSING = ("features.12.expand1x1", "features.12.expand3x3.bias", "classifier.1")
 SIZE = 64
+quick_step = jax.jit(classify.train_step, static_argnames="recipe", compiler_options=loop.QUICK_COMPILATION)
 
 
 def config_of(**changes) -> FrozenConfigDict:
@@ -35,8 +36,8 @@ def config_of(**changes) -> FrozenConfigDict:
     return FrozenConfigDict(config)
 
 
-def fresh(name: str) -> tuple:
-    model = models.load(name)(num_classes=2)
+def fresh(name: str, width: int = 16) -> tuple:
+    model = models.load(name)(num_classes=2, width=width)
     return model, classify.init(jax.random.key(0), model, SIZE)
 
 
@@ -88,7 +89,6 @@ def test_heads_on_cached_features_are_those_of_the_plain_way(name, new, begin, p
 def test_frozen_layers_keep_their_bits_and_new_ones_move_faster():
     model, variables = fresh("resnet18")
     images, labels = jnp.ones((4, SIZE, SIZE), jnp.uint8) * 90, jnp.array([0, 1, 1, 1])
-    step = jax.jit(classify.train_step, static_argnames="recipe")
     for mode, frozen_layers in (("head", 5), ("last_k", 4), ("full", 0)):
         config = config_of(mode=mode, weight_decay=0.0)
         chosen = tuning.choose(model, SIZE, variables, config, new_layers(variables, "fc"))
@@ -96,7 +96,7 @@ def test_frozen_layers_keep_their_bits_and_new_ones_move_faster():
         trained, frozen = tuning.split(variables, chosen)
         recipe = classify.Recipe(model, config, chosen)
         batch = Batch(images, labels, {"rate": jnp.float32(1e-3)})
-        state, _ = step(classify.start(recipe, trained), batch, jax.random.key(0), frozen, recipe)
+        state, _ = quick_step(classify.start(recipe, trained), batch, jax.random.key(0), frozen, recipe)
         after = flatten_dict(classify.variables_of(state, frozen))
         before = flatten_dict(variables)
         changed = {path for path in before if not np.array_equal(before[path], after[path])}
@@ -107,7 +107,7 @@ def test_frozen_layers_keep_their_bits_and_new_ones_move_faster():
     slow = classify.Recipe(model, config, chosen._replace(rates=tuple((path, 1.0) for path, _ in chosen.rates)))
     moved = {}
     for name, recipe_ in (("slow", slow), ("fast", recipe)):
-        state, _ = step(classify.start(recipe_, trained), batch, jax.random.key(0), frozen, recipe_)
+        state, _ = quick_step(classify.start(recipe_, trained), batch, jax.random.key(0), frozen, recipe_)
         moved[name] = state.params["fc"]["bias"] - trained["params"]["fc"]["bias"]
     np.testing.assert_allclose(moved["fast"], 10 * moved["slow"], rtol=1e-4)
 
@@ -119,6 +119,17 @@ def test_schedules():
         for name in tuning.SCHEDULES
     }
     assert rates["linear"].dtype == np.float32
+    quarter = np.sqrt(0.5) / 2
+    for schedule, warmup, expected in (
+        ("constant", 0.0, [1, 1, 1, 1]),
+        ("linear", 0.0, [1, 0.75, 0.5, 0.25]),
+        ("cosine", 0.0, [1, 0.5 + quarter, 0.5, 0.5 - quarter]),
+        ("constant", 0.5, [0.5, 1, 1, 1]),
+        ("linear", 1.0, [0.25, 0.375, 0.375, 0.25]),
+        ("cosine", 0.5, [0.5, 0.5 + quarter, 0.5, 0.5 - quarter]),
+    ):
+        found = tuning.rates(4, config_of(schedule=schedule, warmup=warmup, learning_rate=0.2))
+        np.testing.assert_allclose(found, 0.2 * np.array(expected), rtol=1e-6)
     np.testing.assert_allclose(rates["constant"], [0.1, 0.5, 1, 1, 1], rtol=1e-6)
     np.testing.assert_allclose(rates["linear"], [0.1, 0.48, 0.9, 0.5, 0.01], rtol=1e-5)
     expected = [(1 + np.cos(np.pi * step / 100)) / 2 for step in (10, 50, 99)]
@@ -135,34 +146,50 @@ def test_more_stages_than_there_are():
 def test_stages_in_turn_are_the_network(name):
     model = models.load(name)(num_classes=2, width=16)
     variables = classify.init(jax.random.key(0), model, 80)
+    options = {"static_argnames": ("begin", "end"), "compiler_options": loop.QUICK_COMPILATION}
+    apply = jax.jit(model.apply, **options)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 80, 80, 3)), jnp.float32)
     x = images
     for index, stage in enumerate(tuning.stages(model, 80)):
         assert x.shape[1:] == stage.inputs.shape[1:]
-        x = jax.jit(model.apply, static_argnames=("begin", "end"))(variables, x, begin=index, end=index + 1)
-    np.testing.assert_allclose(x, jax.jit(model.apply)(variables, images), rtol=1e-4, atol=1e-5)
+        x = apply(variables, x, begin=index, end=index + 1)
+    np.testing.assert_allclose(x, apply(variables, images), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "googlenet"])
-def test_bfloat16_computes_in_it_and_keeps_the_rest_in_float32(name):
-    model = models.load(name)(num_classes=2, width=16)
-    variables = classify.init(jax.random.key(0), model, SIZE)
+def in_dtypes(name: str):
+    """A narrow network, trained whole: its variables, four images and their recipe in each dtype."""
+    model, variables = fresh(name)
     config = config_of(mode="full")
     chosen = tuning.choose(model, SIZE, variables, config, frozenset())
     images = jnp.asarray(np.random.default_rng(0).integers(0, 255, (4, SIZE, SIZE)), jnp.uint8)
-    logits = {}
-    for dtype in ("float32", "bfloat16"):
-        recipe = classify.Recipe(model, config, chosen, dtype)
-        logits[dtype] = classify.predict(variables, Table(images, np.zeros(4, np.int32)), np.arange(4), recipe)
-    trained, frozen = tuning.split(variables, chosen)
-    batch = Batch(images, jnp.array([0, 1, 0, 1]), {"rate": jnp.float32(1e-3)})
-    step = jax.jit(classify.train_step, static_argnames="recipe")
-    state, metrics = step(classify.start(recipe, trained), batch, jax.random.key(0), frozen, recipe)
-    assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("float32")}
-    assert np.isfinite(metrics["loss"])
+    return (
+        variables,
+        images,
+        {dtype: classify.Recipe(model, config, chosen, dtype) for dtype in ("float32", "bfloat16")},
+    )
+
+
+@pytest.mark.parametrize("name", ["squeezenet", "googlenet"])
+def test_bfloat16_gives_nearly_the_same_logits_in_float32(name):
+    variables, images, recipes = in_dtypes(name)
+    arrays, logits = (variables, images, None, Index(np.arange(4), np.full(4, -1))), {}
+    for dtype, recipe in recipes.items():
+        compiled = classify.logits_of.lower(*arrays, recipe).compile(loop.QUICK_COMPILATION)
+        logits[dtype] = np.asarray(compiled(*arrays))
     assert logits["bfloat16"].dtype == np.float32
     difference = np.abs(logits["bfloat16"] - logits["float32"]).max() / np.abs(logits["float32"]).max()
     assert 1e-5 < difference < 0.05
+
+
+@pytest.mark.parametrize("name", ["squeezenet", "resnet18"])
+def test_a_step_in_bfloat16_keeps_its_state_in_float32(name):
+    variables, images, recipes = in_dtypes(name)
+    recipe = recipes["bfloat16"]
+    trained, frozen = tuning.split(variables, recipe.tuning)
+    batch = Batch(images, jnp.array([0, 1, 0, 1]), {"rate": jnp.float32(1e-3)})
+    state, metrics = quick_step(classify.start(recipe, trained), batch, jax.random.key(0), frozen, recipe)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("float32")}
+    assert np.isfinite(metrics["loss"])
 
 
 @pytest.fixture(scope="module")
@@ -185,14 +212,8 @@ def study(tmp_path_factory, tiny_flags):
         *(f"--config.model.weights={root / 'trunk.safetensors'}", f"--config.model.allow_missing={MISSING}"),
         *("--config.classifier.mode=head", "--config.classifier.learning_rate=0.0003", "--config.trials=(0,)"),
     ]
-    done = run(flags, root / "whole")
-    assert done.returncode == 0, done.stderr
+    finish(flags, root / "whole")
     return flags, root
-
-
-def run(flags, workdir) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pneumojax.main", *flags, f"--workdir={workdir}"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
 def test_a_study_in_head_mode_says_what_was_trained(study):
@@ -209,19 +230,22 @@ def test_a_study_in_head_mode_says_what_was_trained(study):
     assert "features_12.expand1x1" in page
 
 
-def predict(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pneumojax.predict", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+def joined(done: run.Run, stage: Stage):
+    """All that a classifier said, as one prediction."""
+    parts = [p for p in run.predictions_of(done) if Stage(p.trial, p.protocol, arm=p.arm) == stage]
+    return parts[0]._replace(
+        names=[name for p in parts for name in p.names], logits=np.concatenate([p.logits for p in parts])
+    )
 
 
 def test_predict_gives_the_logits_of_the_study(study):
     _, root = study
-    stage = ("clean", "with_gan_epochs", "0")
-    lines = [line.split(",") for line in (root / "whole/predictions.csv").read_text().splitlines()[1:]]
-    expected = {line[6]: np.array(line[9:], np.float32) for line in lines if tuple(line[:3]) == stage}
-    done = predict(
-        root / "data/NORMAL", root / "data/PNEUMONIA", f"--workdir={root / 'whole'}", "--json",
-        "--classifier=trial0/clean/with_gan_epochs",
+    said = joined(run.load(root / "whole"), Stage(0, "clean", arm="with_gan_epochs"))
+    expected = dict(zip(said.names, said.logits, strict=True))
+    arguments = (root / "data/NORMAL", root / "data/PNEUMONIA", f"--workdir={root / 'whole'}", "--json")
+    done = subprocess.run(
+        [sys.executable, "-m", "pneumojax.predict", *arguments, "--classifier=trial0/clean/with_gan_epochs"],
+        cwd=ROOT, capture_output=True, text=True, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)
@@ -240,29 +264,28 @@ def test_predict_gives_the_logits_of_the_study(study):
     assert compared == len(expected) > 40
 
 
-def test_predict_names_what_it_cannot_use(study, tmp_path):
+def test_predict_names_what_it_cannot_use(study, tmp_path, capsys):
     _, root = study
-    good = next((root / "data/NORMAL").iterdir())
+    good, whole = next((root / "data/NORMAL").iterdir()), f"--workdir={root / 'whole'}"
     (tmp_path / "bad.png").write_bytes(good.read_bytes()[:60])
-    done = predict(good, tmp_path / "bad.png", f"--workdir={root / 'whole'}")
-    assert done.returncode == 2
-    [line] = done.stdout.splitlines()
+    error, detail = error_of(call(predict.main, good, tmp_path / "bad.png", whole), 2)
+    [line] = capsys.readouterr().out.splitlines()
     file, label, share = line.split("\t")
     assert (file, label in ("NORMAL", "PNEUMONIA"), 0.5 <= float(share) <= 1) == (str(good), True, True)
-    assert "error: 1 of 2 images cannot be read" in done.stderr
+    assert error == "1 of 2 images cannot be read; the others are above"
+    assert detail.startswith(f"{tmp_path / 'bad.png'}: ")
+    there = ", ".join(f"trial0/clean/{arm}" for arm in ("without_gan", "with_gan", "with_gan_epochs"))
     for arguments, words in (
         ((good, f"--workdir={tmp_path}"), "not the workdir of a finished run"),
         *(
-            ((good, f"--workdir={root / 'whole'}", f"--classifier={wrong}"), "give one of trial0/clean/")
+            ((good, whole, f"--classifier={wrong}"), f"has no classifier {wrong!r}; give one of {there}, trial0/paper/")
             for wrong in ("trial7/clean/with_gan", "trial0/clean", "trial0/clean/gan_normal", "trial0", ".", "")
         ),
-        ((tmp_path / "none.png", f"--workdir={root / 'whole'}"), "none.png is no image"),
-        ((f"--workdir={root / 'whole'}",), "IMAGE"),
+        ((tmp_path / "none.png", whole), "none.png is no image"),
+        ((whole,), "IMAGE"),
     ):
-        done = predict(*arguments)
-        assert done.returncode == 2
-        [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-        assert words in line
+        [error] = error_of(call(predict.main, *arguments), 2)
+        assert words in error
 
 
 def test_killed_among_the_heads_it_ends_in_the_same_bits(study, tmp_path):
@@ -286,9 +309,8 @@ def test_killed_among_the_heads_it_ends_in_the_same_bits(study, tmp_path):
 
 def test_features_that_need_more_memory_than_allowed(study, tmp_path):
     flags, _ = study
-    done = run([*flags, "--config.classifier.feature_memory=0.001"], tmp_path / "run")
-    assert done.returncode == 2
-    assert "bfloat16" in done.stderr
+    with pytest.raises(BadInput, match=r"config.classifier.feature_memory=0.001: .*feature_dtype='bfloat16'"):
+        finish([*flags, "--config.classifier.feature_memory=0.001"], tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()
 
 
@@ -300,10 +322,131 @@ def test_other_weights_than_a_run_began_with_refuse(study):
     content = results.read_text()
     results.unlink()
     safetensors.numpy.save_file(tensors | {"features.0.bias": tensors["features.0.bias"] + 1}, trunk)
-    done = run(flags, root / "whole")
-    assert done.returncode == 2
-    assert "the weights are not those" in done.stderr
+    with pytest.raises(BadInput, match="the weights are not those"):
+        finish(flags, root / "whole")
     safetensors.numpy.save_file(tensors, trunk)
-    assert run(flags, root / "whole").returncode == 0  # and with the old ones it ends as before
+    finish(flags, root / "whole")  # and with the old ones it ends as before
     again = json.loads(results.read_text())
     assert again["protocols"] == json.loads(content)["protocols"]
+
+
+NETWORK = """
+import flax.linen as nn
+
+
+class Model(nn.Module):
+    num_classes: int
+    width: int = 4
+    STAGES = ("body", "fc")
+
+    @nn.compact
+    def __call__(self, x, train: bool = False, begin: int = 0, end: int | None = None):
+        def body(x):
+            for number in (1, 2):
+                x = nn.Conv(self.width, (5, 5), (3, 3), name=f"conv{number}")(x)
+                # momentum 1: its statistics stay as they are
+                x = nn.relu(nn.BatchNorm(not train, momentum=1.0, name=f"bn{number}")(x))
+            return x
+
+        def head(x):
+            return nn.Dense(self.num_classes, name="fc")(x.mean((1, 2)))
+
+        for stage in (body, head)[begin:end]:
+            x = stage(x)
+        return x
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory, tiny_flags):
+    """Flags of a study in head mode, one trial without GAN, with a network of two stages; the file of its weights."""
+    root = tmp_path_factory.mktemp("tiny")
+    (root / "two_stages.py").write_text(NETWORK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "__path__", [*models.__path__, str(root)])
+        variables = classify.init(jax.random.key(0), models.load("two_stages")(num_classes=2), 48)
+        tensors = pretrained.to_torch(jax.tree.map(np.asarray, variables), "two_stages")
+        safetensors.numpy.save_file(tensors, root / "weights.safetensors")
+        flags = [
+            *(*tiny_flags, "--config.model.name=two_stages", f"--config.model.weights={root / 'weights.safetensors'}"),
+            *("--config.trials=(0,)", "--config.protocols=('clean',)", "--config.enlarge=1.0"),
+            *("--config.classifier.mode=head", "--config.classifier.learning_rate=0.1"),
+        ]
+        yield flags, root / "weights.safetensors"
+
+
+def flipped(offer):
+    """An arm of one's own."""
+    arm = arms.without_gan(offer)
+    return arm._replace(title="flipped", against="without_gan", overrides={"flip": True})
+
+
+def whole_network(offer):
+    """Another one."""
+    overrides = {"mode": "full", "optimizer": "adam", "learning_rate": 0.01}
+    return arms.without_gan(offer)._replace(title="all stages", against="without_gan", overrides=overrides)
+
+
+@pytest.fixture
+def cached(monkeypatch):
+    """The recipes of which features are computed once an image."""
+    recipes, table_of = [], features.table_of
+    monkeypatch.setattr(features, "table_of", lambda recipe, *rest: recipes.append(recipe) or table_of(recipe, *rest))
+    return recipes
+
+
+def test_arms_that_train_otherwise_are_programs_of_their_own_and_predict_knows_them(tiny, cached, tmp_path):
+    flags, _ = tiny
+    names = "('without_gan','test_systems.flipped','test_systems.whole_network')"
+    done = run.load(finish([*flags, f"--config.arms={names}"], tmp_path / "run"))
+    assert [(recipe.config.mode, recipe.config.flip) for recipe in cached] == [("head", False)]
+    images = data.load(done.config.data, 48)
+    logits = {}
+    for stage in done.stages():
+        assert done.arm(stage)["overrides"] == {
+            "without_gan": {},
+            "flipped": {"flip": True},
+            "whole_network": {"mode": "full", "optimizer": "adam", "learning_rate": 0.01},
+        }.pop(stage.arm)
+        said = joined(done, stage)
+        rows = [images.names.index(name) for name in said.names]
+        logits[stage.arm] = predict.load(done, stage.name)(images.pixels[rows])
+        np.testing.assert_allclose(logits[stage.arm], said.logits, atol=1e-5 * np.abs(said.logits).max())
+    assert list(logits) == ["without_gan", "flipped", "whole_network"]
+    for other in ("flipped", "whole_network"):
+        assert np.abs(logits[other] - logits["without_gan"]).max() > 1e-3 * np.abs(logits["without_gan"]).max()
+    assert [row["arms"] for row in done.results["contrasts"]][-1] == ["whole_network", "without_gan"]
+
+
+def test_augmented_heads_do_not_use_cached_features_and_say_so(tiny, cached, tmp_path):
+    """Nor ask for the memory of features."""
+    flags, _ = tiny
+    facts = {}
+    for rotation in (0.0, 5.0):
+        fields = [
+            f"--config.classifier.rotation={rotation}",
+            f"--config.classifier.feature_memory={1 - rotation / 5.1}",
+        ]
+        facts[rotation] = run.load(finish([*flags, *fields], tmp_path / str(rotation))).results["classifier"]
+    assert facts[0.0]["cached_features"] is True
+    assert facts[5.0] == facts[0.0] | {"cached_features": False}
+    assert [recipe.config.rotation for recipe in cached] == [0.0]
+
+
+def test_logits_that_overflow_are_a_divergence(tiny, tmp_path):
+    """In training batch norm hides how large weights are; in evaluation it divides by the statistics of the file."""
+    flags, path = tiny
+    tensors = safetensors.numpy.load_file(path)
+    large = {"conv1.weight": 1e16, "conv2.weight": 1e16, "fc.weight": 1e10}
+    tensors |= {name: tensors[name] * np.float32(factor) for name, factor in large.items()}
+    safetensors.numpy.save_file(tensors, tmp_path / "large.safetensors")
+    fields = {"model.weights": tmp_path / "large.safetensors", "classifier.mode": "full"}
+    own = [f"--config.{field}={value}" for field, value in (fields | {"classifier.learning_rate": 1e-20}).items()]
+    with pytest.raises(Diverged, match="1 classifiers diverged") as caught:
+        finish([*flags, *own], tmp_path / "run")
+    kept = "checkpoints/trial0/clean/without_gan/6"
+    assert caught.value.details == (f"trial 0, clean, without_gan: logits after step 6 (last good checkpoint: {kept})",)
+    arm = json.loads((tmp_path / "run/results.json").read_text())["protocols"]["clean"]["without_gan"]
+    assert arm["diverged"] == {"trial": 0, "step": 6, "metric": "logits", "checkpoint": kept}
+    assert (tmp_path / "run" / kept).is_dir()
+    assert "logits is not finite after step 6" in (tmp_path / "run/report.html").read_text()

@@ -67,6 +67,8 @@ def ours(task: str, originals: Path, small: Path):
     from configs import default
     from pneumojax import data, sharding
     from pneumojax.data import folder, pixels, stream
+    from pneumojax.data import table as tables
+    from pneumojax.data.table import Table
 
     config = default.get_config().data
     config.cache = tempfile.mkdtemp(dir=originals.parent)  # which goes when all is done
@@ -77,22 +79,23 @@ def ours(task: str, originals: Path, small: Path):
         return len(data.load(config, SIZE).names)
 
     config.dir = str(small)
-    resident = sharding.replicate(data.load(config, SIZE).pixels)
+    images = data.load(config, SIZE)
     source = folder.source(small)
-    listed = stream.Streamed(tuple((source, name) for name in source.names), SIZE, "stretch")
-    prepared = jax.jit(lambda table, rows: pixels.normalise(table[rows]).mean())
+    resident = Table(sharding.replicate(images.pixels), images.labels)
+    streamed = Table(stream.Streamed(tuple((source, name) for name in source.names), SIZE, "stretch"), images.labels)
+    prepared = jax.jit(lambda examples, index: pixels.normalise(tables.take(examples, None, index)).mean())
 
     def epoch(table):
         count = len(source.names) // BATCH
         order = np.random.default_rng(0).permutation(len(source.names))[: count * BATCH].reshape(count, BATCH)
-        means = [prepared(*batch) for batch in stream.batches(table, count, order.__getitem__)]
+        means = [prepared(*batch) for batch in tables.feed(table, order)]
         jax.block_until_ready(means)
         return count * BATCH
 
     return {
         "decode and cache": decode,
         "epoch, resident": lambda: epoch(resident),
-        "epoch, streamed": lambda: epoch(listed),
+        "epoch, streamed": lambda: epoch(streamed),
     }[task]
 
 
