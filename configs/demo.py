@@ -2,7 +2,7 @@
 
 python -m pneumojax.main --config=configs/demo.py
 
-About a minute and a half on two CPU cores, compilation included. A network an eighth as wide after 40 steps: its numbers
+About a minute and a half on two CPU cores, compilation included. The network is an eighth as wide: its numbers
 show that it runs, and nothing else.
 """
 

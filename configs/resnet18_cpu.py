@@ -2,7 +2,7 @@
 
     python -m pneumojax.main --config=configs/resnet18_cpu.py --config.data.dir=DIR
 
-The networks are the paper's, narrower, on smaller pictures and for fewer steps. Scores and times: experiments/RESULTS.md.
+The networks are the paper's, narrower, on smaller pictures, for fewer steps. Scores and times: experiments/RESULTS.md.
 """
 
 from configs import default

@@ -1,11 +1,11 @@
 """DCGAN against PyTorch's layers and its own first edition; training and generating with any GAN."""
 
 import hashlib
-import importlib
 import json
 import os
+import re
+from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,28 +14,35 @@ import numpy as np
 import pytest
 import torch
 from ml_collections import FrozenConfigDict
+from PIL import Image
 from test_gan_contract import check
-from test_readme import printed
 
 from configs import default
-from pneumojax import config as config_module
-from pneumojax import gan, loop
+from pneumojax import config as configs
+from pneumojax import gan, loop, metrics
 from pneumojax.data import CLASSES
 from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.gan import dcgan
 from pneumojax.gan import train as gan_train
-from pneumojax.jobs import Place
-from pneumojax.metrics import Writer, read
+from pneumojax.gan.train import Order, Recipe
+from pneumojax.loop import Place
+from pneumojax.metrics import Writer
 from pneumojax.stage import Stage
 from pneumojax.timings import Timings
+
+SMALL = {"filters": 4, "batch_size": 6, "steps": 6, "log_every": 2, "sample_every": 4, "save_every": 2, "cache": ""}
+init, step, sample = (jax.jit(f, static_argnames="config") for f in (dcgan.init, dcgan.step, dcgan.sample))
 
 
 @pytest.fixture(scope="module")
 def config():
-    c = default.get_config().gan
-    c.update({"filters": 4, "batch_size": 6, "steps": 6, "log_every": 2, "sample_every": 4, "save_every": 2})
-    return FrozenConfigDict(c)
+    return FrozenConfigDict({**default.get_config().gan, **SMALL})
+
+
+@pytest.fixture(scope="module")
+def recipe(config):
+    return Recipe(dcgan, config)
 
 
 def test_dcgan_is_found():
@@ -79,14 +86,14 @@ def test_layers_and_parameters_are_the_papers():
     assert len(shapes(d, "scale")) == 3
 
 
-def test_one_dcgan_step_is_torchs(config):
+def test_one_dcgan_step_is_torchs(recipe):
     """Losses and the gradients' direction of one step, against the same networks written in PyTorch."""
-    f, n = config.filters, 6
-    state = gan_train.fresh(jax.random.key(0), recipe_of(config))
+    config, f, n = recipe.config, recipe.config.filters, 6
+    state = gan_train.fresh(jax.random.key(0), recipe)
     images = np.random.default_rng(0).uniform(-1, 1, (n, 64, 64, 1)).astype(np.float32)
     key = jax.random.key(1)
     latents = np.asarray(jax.random.normal(key, (n, config.latent_dim)))
-    _, metrics = jax.jit(dcgan.step, static_argnames="config")(state, images, np.zeros(n, np.int32), key, config=config)
+    _, found = step(state, images, np.zeros(n, np.int32), key, config=config)
     g, d = (jax.tree.map(lambda a: torch.tensor(np.asarray(a)), s["params"]) for s in state[:2])
     functional = torch.nn.functional
 
@@ -108,8 +115,8 @@ def test_one_dcgan_step_is_torchs(config):
     real, fake = judge(torch.tensor(images).permute(0, 3, 1, 2)), judge(fakes)
     loss = functional.binary_cross_entropy_with_logits
     ones, zeros = torch.ones(n), torch.zeros(n)
-    assert float(metrics["d_loss"]) == pytest.approx(float(loss(real, ones) + loss(fake, zeros)), rel=1e-4)
-    assert float(metrics["g_loss"]) == pytest.approx(float(loss(fake, ones)), rel=1e-4)
+    assert float(found["d_loss"]) == pytest.approx(float(loss(real, ones) + loss(fake, zeros)), rel=1e-4)
+    assert float(found["g_loss"]) == pytest.approx(float(loss(fake, ones)), rel=1e-4)
 
 
 GOLDEN = Path(__file__).parent / "golden" / "dcgan.json"
@@ -133,9 +140,6 @@ def facts(tree) -> dict:
 
 def test_dcgan_steps_are_those_of_the_first_edition(config):
     """Three steps and a sample against what was written before the GAN was composed of parts: numbers, here bits."""
-    init, step, sample = (
-        jax.jit(function, static_argnames="config") for function in (dcgan.init, dcgan.step, dcgan.sample)
-    )
     rng = np.random.default_rng(0)
     state, found = init(jax.random.key(0), config=config), {}
     for number in range(3):
@@ -152,110 +156,259 @@ def test_dcgan_steps_are_those_of_the_first_edition(config):
             assert found[name]["sha256"] == expected["sha256"], name
 
 
-def recipe_of(config, **changes) -> gan_train.Recipe:
-    return gan_train.Recipe(dcgan, FrozenConfigDict({**config, "cache": "", **changes}))
+@pytest.mark.parametrize("size", [32, 63, 128])
+def test_image_size_that_dcgan_cannot_make(config, size):
+    with pytest.raises(BadInput, match=rf"config.gan.image_size={size}: dcgan makes 64 pixels; use that"):
+        gan_train.fresh(jax.random.key(0), Recipe(dcgan, FrozenConfigDict({**config, "image_size": size})))
 
 
-def test_image_size_that_dcgan_cannot_make(config):
-    with pytest.raises(BadInput, match=r"config.gan.image_size=32"):
-        gan_train.fresh(jax.random.key(0), recipe_of(config, image_size=32))
+def table(size: int = 64, classes: int = 2) -> Table:
+    """20 pictures of noise, class after class in turn."""
+    pictures = np.random.default_rng(0).integers(0, 255, (20, size, size), np.uint8)
+    return Table(jnp.asarray(pictures), np.arange(20, dtype=np.int32) % classes)
 
 
-IMAGES = np.random.default_rng(0).integers(0, 255, (20, 64, 64), np.uint8)
-LABELS = np.arange(20, dtype=np.int32) % 2
-
-
-def orders(seed: int = 0, images: int = 6) -> list[gan_train.Order]:
-    """A GAN a class on the first 18 images."""
+def orders(module, classes, labels: np.ndarray, wanted: int = 3) -> list[Order]:
+    """An order for each state that a GAN needs, of the first 18 rows."""
     return [
-        gan_train.Order(Stage(0, "clean", gan=name), rows, {label: images}, seed + label)
-        for label, (name, rows) in enumerate({"normal": np.arange(0, 18, 2), "pneumonia": np.arange(1, 18, 2)}.items())
+        Order(Stage(0, "clean", gan=name), np.flatnonzero(np.isin(labels[:18], of)), dict.fromkeys(of, wanted), seed)
+        for seed, (name, of) in enumerate(gan.states(module, classes).items())
     ]
 
 
-def make(config, workdir, table=None, wanted=None) -> dict:
+def make(workdir: Path, recipe: Recipe, orders: list[Order], table: Table) -> dict:
+    """What `gan_train.make` gives in a run of its own."""
     workdir.mkdir(exist_ok=True)
     place = Place(workdir, Writer(workdir, {}), Timings(workdir / ".timings.json"))
-    made = gan_train.make(recipe_of(config), wanted or orders(), table or Table(jnp.asarray(IMAGES), LABELS), place)
-    place.writer.close()
-    return made
+    try:
+        return gan_train.make(recipe, orders, table, place)
+    finally:
+        place.writer.close()
+
+
+def state_of(workdir: Path, order: Order, recipe: Recipe):
+    """The last state of a stage, from its checkpoint."""
+    place = Place(workdir, None, None)
+    return loop.newest(place.checkpoints(order.stage), gan_train.fresh(jax.random.key(0), recipe))
 
 
 @pytest.fixture(scope="module")
-def made(config, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("gan")
-    return make(config, workdir), workdir
+def trained(recipe, tmp_path_factory):
+    """(orders, images by stage, workdir) of a DCGAN a class."""
+    workdir, own = tmp_path_factory.mktemp("gan"), orders(dcgan, CLASSES, table().labels)
+    return own, make(workdir, recipe, own, table()), workdir
 
 
-def test_one_state_for_each_class_with_losses_grids_and_images(made):
-    images, workdir = made
-    assert [stage.gan for stage in images] == ["normal", "pneumonia"]
-    assert all(pictures.shape == (6, 64, 64) and pictures.dtype == np.uint8 for pictures in images.values())
-    rows = [row for row in read(workdir) if "d_loss" in row]
-    assert [(row["gan"], row["step"]) for row in rows] == [(n, s) for n in ("normal", "pneumonia") for s in (2, 4, 6)]
+def test_one_state_for_each_class_with_losses_and_grids(trained, recipe):
+    _, made, workdir = trained
+    assert [stage.gan for stage in made] == [name.lower() for name in CLASSES]
+    assert all(images.shape == (3, 64, 64) and images.dtype == np.uint8 for images in made.values())
+    lines = [metrics.parted(row) for row in metrics.read(workdir)]
+    for stage in made:
+        own = [(step, values) for step, of, values in lines if of == stage]
+        assert [step for step, values in own if {"d_loss", "g_loss"} <= values.keys()] == [2, 4, 6]
+        grids = [values["grid"] for _, values in own if "grid" in values]
+        assert grids == [f"samples/generated-trial0-clean-gan_{stage.gan}-{step:06d}.png" for step in (4, 6)]
     assert sorted(path.name for path in (workdir / "samples").iterdir()) == [
         f"generated-trial0-clean-gan_{part}-{step:06d}.png" for part in ("normal", "pneumonia") for step in (4, 6)
     ]
-    assert [row["grid"] for row in read(workdir) if "grid" in row] == [
-        f"samples/generated-trial0-clean-gan_{part}-{step:06d}.png"
-        for part in ("normal", "pneumonia")
-        for step in (4, 6)
-    ]
+    for path in (workdir / "samples").iterdir():
+        with Image.open(path) as picture:
+            assert (picture.mode, picture.size) == ("L", (8 * 64, 8 * 64))
+    one, other = (state_of(workdir, order, recipe) for order in trained[0])
+    assert not np.array_equal(*(state.generator["params"]["Dense_0"]["kernel"] for state in (one, other)))
 
 
-def test_a_gan_never_sees_images_outside_its_rows(made, config, tmp_path):
-    """Images 18 and 19 are not among the rows; whatever they hold, the bits of the images stay."""
-    others = IMAGES.copy()
-    others[18:] = 0
-    again = make(config, tmp_path, Table(jnp.asarray(others), LABELS))
-    for stage, pictures in made[0].items():
-        np.testing.assert_array_equal(pictures, again[stage])
-    seen = IMAGES.copy()
-    seen[16] = 0
-    changed = make(config, tmp_path / "seen", Table(jnp.asarray(seen), LABELS), orders()[:1])
-    assert not np.array_equal(changed[Stage(0, "clean", gan="normal")], made[0][Stage(0, "clean", gan="normal")])
+def test_a_gan_never_sees_images_outside_its_rows(trained, recipe, tmp_path):
+    """Images 18 and 19 are not among the rows, nor those of the other class; whatever they hold, the bits stay."""
+    own, made, workdir = trained
+    order = own[0]
+    images = np.array(table().examples)
+    images[np.setdiff1d(np.arange(20), order.rows)] = 0
+    again = make(tmp_path, recipe, [order], table()._replace(examples=jnp.asarray(images)))
+    np.testing.assert_array_equal(again[order.stage], made[order.stage])
+    states = (state_of(path, order, recipe) for path in (workdir, tmp_path))
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    lines = [row for row in metrics.read(workdir) if row["gan"] == "normal"]
+    assert metrics.read(tmp_path) == lines
 
 
-def test_generated_counts(made, config):
-    """Fewer images are the first ones of more; labels come one after the other."""
-    recipe, [first, _] = recipe_of(config), orders()
-    state = gan_train.fresh(jax.random.key(0), recipe)
-    many = gan_train.generate(recipe, first._replace(wanted={1: 3, 0: 130}), state)
-    assert many.shape == (133, 64, 64)
-    assert many.dtype == np.uint8
-    fewer = gan_train.generate(recipe, first._replace(wanted={0: 2, 1: 3}), state)
-    np.testing.assert_array_equal(fewer, np.concatenate([many[:2], many[130:]]))
-    assert gan_train.generate(recipe, first._replace(wanted={0: 0}), state).shape == (0, 64, 64)
+def test_generated_counts(trained, recipe):
+    """Label after label; fewer images are the first ones of more."""
+    (order, _), made, workdir = trained
+    state = state_of(workdir, order, recipe)
+    images = gan_train.generate(recipe, order._replace(wanted={0: 130, 1: 3}), state)
+    assert images.shape == (133, 64, 64)
+    assert images.dtype == np.uint8
+    assert len(np.unique(images[:130].reshape(130, -1), axis=0)) == 130
+    fewer = gan_train.generate(recipe, order._replace(wanted={1: 3, 0: 2}), state)
+    np.testing.assert_array_equal(fewer[:2], images[:2])
+    np.testing.assert_array_equal(fewer[2:], images[130:])
+    np.testing.assert_array_equal(made[order.stage], images[:3])
+    assert gan_train.generate(recipe, order._replace(wanted={0: 0, 1: 0}), state).shape == (0, 64, 64)
 
 
-def test_conditional_gans_train_one_state_on_all_classes():
-    assert gan.states(SimpleNamespace(CONDITIONAL=True), ("A", "B", "C")) == {"all": (0, 1, 2)}
+def test_steps_of_one_dispatch_are_steps_one_by_one(recipe):
+    """What an accelerator runs under `lax.scan` against what a CPU runs."""
+    data, rows = table(), loop.epochs(np.arange(18), 6, 3, 0)
+    assert loop.dispatches(0, 3, 3) == [(0, 1), (1, 2), (2, 3)]  # on a CPU
+
+    def run(pieces):
+        states, losses = loop.stack([gan_train.fresh(jax.random.key(0), recipe)]), []
+        for begin, end in pieces:
+            own = rows[begin:end, None]
+            inputs = {
+                "number": np.arange(begin, end, dtype=np.int32)[:, None],
+                "index": loop.tables.index_of(data, own),
+                "labels": data.labels[own],
+                "fields": {},
+            }
+            shared, keys = (data.examples, None, {}), loop.stack([jax.random.key(1)])
+            layout = loop.Layout(together=False, spread=False)
+            states, found = loop.advance(states, keys, inputs, shared, gan_train.step, recipe, layout)
+            losses.append(found["d_loss"][:, 0])
+        return np.concatenate(losses)
+
+    np.testing.assert_allclose(run([(0, 3)]), run([(0, 1), (1, 2), (2, 3)]), rtol=1e-3)
+
+
+TOY = '''"""A matrix a class: what it was given is told by its metrics, and the label of an image by its brightness."""
+
+import jax
+import jax.numpy as jnp
+
+CONDITIONAL = {conditional}
+DEFAULTS = {{"labels": 3}}
+
+
+def init(key, config):
+    return {{"params": jax.random.normal(key, (config.labels, config.latent_dim, config.image_size**2))}}
+
+
+def step(state, images, labels, key, config):
+    counts = {{f"images_{{label}}": (labels == label).sum() for label in range(config.labels)}}
+    mean = images.mean()
+    moved = jax.tree.map(lambda w: w - 0.1 * (w - mean), state)
+    return moved, {{"some_loss": jnp.abs(moved["params"]).mean(), "mean": mean, **counts}}
+
+
+def sample(state, latents, labels, config):
+    noise = jnp.einsum("nz,nzp->np", latents, state["params"][labels])
+    images = (labels[:, None] + 0.5) / config.labels * 2 - 1 + 0.1 * jnp.tanh(noise)
+    return images.reshape(-1, config.image_size, config.image_size, 1)
+'''
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """Makes a recipe of a toy GAN at 8 pixels, a module as people write them."""
+    (tmp_path / "gans").mkdir()
+    monkeypatch.setattr(gan, "__path__", [*gan.__path__, str(tmp_path / "gans")])
+
+    def recipe_of(conditional: bool, **fields) -> Recipe:
+        name = f"toy_{str(conditional).lower()}"
+        (tmp_path / "gans" / f"{name}.py").write_text(TOY.format(conditional=conditional))
+        module = gan.load(name)
+        section = {**default.get_config().gan, **module.DEFAULTS, **SMALL, "image_size": 8, "latent_dim": 5}
+        return Recipe(module, FrozenConfigDict({**section, "name": name, **fields}))
+
+    return recipe_of
+
+
+THREE = ("NORMAL", "BACTERIA", "VIRUS")
+
+
+def test_conditional_gans_train_one_state_on_all_classes(toy, tmp_path):
+    recipe = toy(conditional=True)
+    assert gan.states(recipe.gan, CLASSES) == {"all": (0, 1)}
+    assert gan.states(recipe.gan, THREE) == {"all": (0, 1, 2)}
     assert gan.states(dcgan, CLASSES) == {"normal": (0,), "pneumonia": (1,)}
 
+    data = table(8, classes=3)
+    [order] = orders(recipe.gan, THREE, data.labels)
+    order = order._replace(wanted={2: 1, 0: 2, 1: 140})
+    images = make(tmp_path / "run", recipe, [order], data)[order.stage]
+    assert images.shape == (143, 8, 8)
+    brightness = np.array([1 / 6, 3 / 6, 5 / 6]) * 255
+    told = np.abs(images.mean((1, 2))[:, None] - brightness).argmin(1)
+    assert told.tolist() == [0] * 2 + [1] * 140 + [2]
+    seen = [row for row in metrics.read(tmp_path / "run") if "some_loss" in row]
+    assert [row["step"] for row in seen] == [2, 4, 6]
+    assert {row["gan"] for row in seen} == {"all"}
+    epoch = sum(2 * np.array([row[f"images_{label}"] for label in range(3)]) for row in seen)
+    assert epoch.tolist() == [12, 12, 12]  # 6 steps of 6 are two epochs of 18 images
 
-def test_a_critic_of_several_steps_is_given_as_many_batches(config, tmp_path):
-    job = gan_train.job_of(recipe_of(config, d_steps=3, batch_size=3, steps=0, epochs=4), orders()[0], tmp_path)
-    assert job.rows.shape == (4, 9)  # nine images, a step takes all of them
-    assert set(job.rows[0].tolist()) == set(range(0, 18, 2))
+    with Image.open(tmp_path / "run" / "samples" / "generated-trial0-clean-gan_all-000006.png") as picture:
+        tiles = np.asarray(picture).reshape(8, 8, 8, 8).transpose(0, 2, 1, 3).reshape(64, -1)
+    told = np.abs(tiles.mean(1)[:, None] - brightness).argmin(1)
+    assert told.tolist() == np.resize([0, 1, 2], 64).tolist()  # all classes in turn
 
 
-def test_steps_of_one_dispatch_are_steps_one_by_one(config, tmp_path, monkeypatch):
-    """What an accelerator runs under `lax.scan` against what a CPU runs."""
-    make(config, tmp_path / "single", wanted=orders()[:1])
-    monkeypatch.setattr(loop, "dispatches", lambda done, steps, every: [(0, 2), (2, 4), (4, 6)])
-    make(config, tmp_path / "scanned", wanted=orders()[:1])
-    one, other = ([row["d_loss"] for row in read(tmp_path / n) if "d_loss" in row] for n in ("single", "scanned"))
-    np.testing.assert_allclose(one, other, rtol=1e-3)
+def test_three_classes_have_three_states(toy, tmp_path):
+    recipe, data = toy(conditional=False), table(8, classes=3)
+    own = orders(recipe.gan, THREE, data.labels)
+    assert [order.stage.gan for order in own] == ["normal", "bacteria", "virus"]
+    made = make(tmp_path / "run", recipe, own, data)
+    assert [images.shape for images in made.values()] == [(3, 8, 8)] * 3
+    seen = [row for row in metrics.read(tmp_path / "run") if "some_loss" in row]
+    assert Counter(row["gan"] for row in seen) == {"normal": 3, "bacteria": 3, "virus": 3}
+    for row in seen:
+        of = ["normal", "bacteria", "virus"].index(row["gan"])
+        assert [row[f"images_{label}"] for label in range(3)] == [6 * (label == of) for label in range(3)]
+    assert len(list((tmp_path / "run" / "samples").iterdir())) == 6
 
 
-def test_the_recipe_in_the_readme(tmp_path, monkeypatch):
-    """'A GAN of your own' as it is printed keeps the contract, with its own field from a config and from a flag."""
-    module, section = printed("A GAN of your own")
-    (tmp_path / "mine.py").write_text(module)
-    (tmp_path / "config.py").write_text(section)
-    monkeypatch.setattr(gan, "__path__", [*gan.__path__, str(tmp_path)])
-    importlib.invalidate_caches()
-    c = config_module.load(str(tmp_path / "config.py"), ["--config.gan.beta1=0.4"])
-    assert (c.gan.gamma, c.gan.beta1) == (10.0, 0.4)
-    assert config_module.load("configs/demo.py", ["--config.gan.name=mine"]).gan.gamma == 1.0
-    check(gan.load("mine"), c.gan.to_dict())
+def test_a_step_is_given_d_steps_batches(toy, tmp_path):
+    """So that an epoch has fewer steps."""
+    recipe, data = toy(conditional=True, d_steps=2, batch_size=4, steps=0, epochs=3, log_every=1), table(8, classes=3)
+    [order] = orders(recipe.gan, THREE, data.labels)
+    rows = gan_train.job_of(recipe, order, tmp_path).rows
+    assert rows.shape == (3 * (18 // 8), 2 * 4)
+    make(tmp_path / "run", recipe, [order], data)
+    seen = [row for row in metrics.read(tmp_path / "run") if "some_loss" in row]
+    assert [row["step"] for row in seen] == [1, 2, 3, 4, 5, 6]
+    counts = [[row[f"images_{label}"] for label in range(3)] for row in seen]
+    assert counts == [[(data.labels[one] == label).sum() for label in range(3)] for one in rows]
+
+
+def test_real_images_are_flipped_where_the_config_says_so(toy, config):
+    """Each alone, left to right; else they are as they are, in the range of tanh."""
+    seen = []
+    module = toy(conditional=False).gan
+    monkeyed = lambda state, images, labels, key, config: seen.append(images) or (state, {})  # noqa: E731
+    batch = loop.Batch(table(8).examples, table(8).labels, {})
+    for flip in (True, False):
+        recipe = Recipe(type("Gan", (), {"step": staticmethod(monkeyed)}), FrozenConfigDict({**config, "flip": flip}))
+        gan_train.step({}, batch, jax.random.key(0), {}, recipe)
+    assert module is not None
+    flipped, plain = (np.asarray(images) for images in seen)
+    np.testing.assert_allclose(plain[..., 0], np.asarray(batch.examples) / 127.5 - 1, atol=1e-6)
+    mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(flipped, plain, strict=True)]
+    same = [np.array_equal(a, b) for a, b in zip(flipped, plain, strict=True)]
+    assert all(a != b for a, b in zip(mirrored, same, strict=True))
+    assert 3 < sum(mirrored) < 17
+
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_gan_of_ones_own_in_the_readme_is_as_it_is_printed(tmp_path, monkeypatch):
+    """Its module keeps the contract, its config is read, and its field can be set by a flag and changes the loss."""
+    section = README.read_text().split("\n## A GAN of your own\n")[1].split("\n## ")[0]
+    module, config = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "gan").mkdir()
+    (tmp_path / "gan" / "mine.py").write_text(module)
+    (tmp_path / "mine_config.py").write_text(config)
+    monkeypatch.setattr(gan, "__path__", [*gan.__path__, str(tmp_path / "gan")])
+
+    own = configs.load(str(tmp_path / "mine_config.py"))
+    assert (own.gan.name, own.gan.gamma) == ("mine", 10.0)
+    tried = check(gan.load("mine"), own.gan)
+    assert tried.config.gamma == 10.0
+    critic_sees_real = [metrics["penalty"] for metrics in tried.metrics]
+    assert all(penalty > 0 for penalty in critic_sees_real)
+
+    changed = configs.load(str(tmp_path / "mine_config.py"), ["--config.gan.gamma=5"])
+    assert changed.gan.gamma == 5.0
+    with pytest.raises(BadInput, match=r"config.gan.gama is not a field; did you mean config.gan.gamma\?"):
+        configs.load(str(tmp_path / "mine_config.py"), ["--config.gan.gama=5"])

@@ -4,14 +4,18 @@ An entry is a folder whose name is a hash of all that its images depend on: the 
 it sees, its seed, what it is to make, versions and devices. It holds the last checkpoint, the images, losses and grids.
 """
 
+import ast
 import hashlib
 import importlib.metadata
+import importlib.util
 import inspect
 import json
 import os
 import shutil
 import sys
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -32,15 +36,26 @@ VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy")
 def code_of(module: ModuleType) -> dict[str, str]:
     """The source of a module and of all that it imports of its own package, by name."""
     sources, queue = {}, [module]
+    own = {"pneumojax", module.__name__.partition(".")[0]}
     while queue:
         one = queue.pop()
-        sources[one.__name__] = inspect.getsource(one)
-        for value in vars(one).values():
-            name = str(value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None))
-            ours = name.partition(".")[0] in ("pneumojax", module.__name__.partition(".")[0])
-            if ours and name not in sources and name in sys.modules:
-                queue.append(sys.modules[name])
+        if one.__name__ not in sources:
+            sources[one.__name__] = inspect.getsource(one)
+            found = [name for name in imported(one, sources[one.__name__]) if name.partition(".")[0] in own]
+            queue += [sys.modules[name] for name in found]
     return sources
+
+
+def imported(module: ModuleType, source: str) -> Iterator[str]:
+    """The modules that a source imports, as far as they were imported."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in sys.modules)
+        elif isinstance(node, ast.ImportFrom):
+            home = importlib.util.resolve_name("." * node.level + (node.module or ""), module.__package__)
+            for full_name in (f"{home}.{alias.name}" for alias in node.names):
+                name = full_name if full_name in sys.modules else home
+                yield from [name] if name in sys.modules else []
 
 
 def key_of(module: ModuleType, config, of_training: ModuleType, parts: dict[str, np.ndarray | str]) -> str:
@@ -79,43 +94,48 @@ def entry_of(config, key: str) -> Path | None:
 
 def deliver(entry: Path | None, stage: Stage, images: Path, place: Place) -> None:
     """Puts what a stage has left in a run into an entry, whole or not at all."""
-    if entry is None or entry.exists():
+    if entry is None or os.path.exists(entry):  # False, unlike Path.exists, where nobody may look
         return
-    partial = entry.with_name(f".{entry.name}.{os.getpid()}.partial")
     try:
-        shutil.copytree(place.checkpoints(stage), partial / "checkpoint")
-        shutil.copy(images, partial / "images.npz")
-        rows = [row for row in map(metrics.parted, metrics.read(place.workdir)) if row[1] == stage]
-        for step, _, values in rows:
-            if "grid" in values:
-                shutil.copy(place.workdir / values["grid"], partial / f"{step}.png")
-        scalars = [[step, values] for step, _, values in rows if "grid" not in values]
-        checkpoint.write_json(partial / "metrics.json", scalars)
-        partial.rename(entry)
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=entry.parent) as folder:
+            partial = Path(folder) / entry.name
+            shutil.copytree(place.checkpoints(stage), partial / "checkpoint")
+            shutil.copy(images, partial / "images.npz")
+            rows = [row for row in map(metrics.parted, metrics.read(place.workdir)) if row[1] == stage]
+            for step, _, values in rows:
+                if "grid" in values:
+                    shutil.copy(place.workdir / values["grid"], partial / f"{step}.png")
+            checkpoint.write_json(partial / "metrics.json", [[step, values] for step, _, values in rows])
+            partial.rename(entry)
     except OSError as error:
-        logging.warning("GANs are not kept for other runs: config.gan.cache: %s", describe(error))
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if not os.path.exists(entry):  # else another run was faster
+            logging.warning("GANs are not kept for other runs: config.gan.cache: %s", describe(error))
 
 
 def fetch(entry: Path | None, stage: Stage, images: Path, place: Place) -> None:
     """Puts an entry, if it is there, where a run would have put what it makes itself."""
-    if entry is None or not entry.exists() or images.exists():
+    if entry is None or images.exists() or not os.path.exists(entry):
         return
     try:
-        arrays = checkpoint.read_arrays(entry / "images.npz")
-        scalars = json.loads((entry / "metrics.json").read_text())
-        grids = {int(path.stem): path.read_bytes() for path in sorted(entry.glob("*.png"))}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        arrays = {"images": checkpoint.read_arrays(entry / "images.npz")["images"]}
+        lines = json.loads((entry / "metrics.json").read_text())
+        grids = {step: (entry / f"{step}.png").read_bytes() for step, values in lines if "grid" in values}
+        os.listdir(entry / "checkpoint" / str(lines[-1][0]))
+    except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
         logging.warning("%s is damaged (%s): %s is made anew", entry, describe(error), stage.name)
         shutil.rmtree(entry, ignore_errors=True)  # or what is made anew would not be kept
         return
     target = place.checkpoints(stage)
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(entry / "checkpoint", target)
-    for step, values in scalars:
-        place.writer.write_scalars(stage, step, values)
-    for step, content in grids.items():
-        place.writer.write_grid(stage, step, content)
+    copied = target.with_name(f".{target.name}.partial")
+    for folder in (target, copied):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(entry / "checkpoint", copied)
+    copied.rename(target)
+    for step, values in lines:
+        if "grid" in values:
+            place.writer.write_grid(stage, step, grids[step])
+        else:
+            place.writer.write_scalars(stage, step, values)
     checkpoint.write_arrays(images, **arrays)  # last: its being there says that all is
     logging.info("%s was made before: %s", stage.name, entry)
