@@ -162,8 +162,9 @@ def train_group(group: Group, diverged: dict, step_and_recipe, table, constants,
             states, metrics = advance(states, keys, inputs, shared, *step_and_recipe, group.layout)
             waiting.append(metrics)
             jax.block_until_ready(waiting[-2:][0])  # one step late, so that a signal waits for no more
+            stopping = bool(received)  # a signal from here on, while pictures are made, waits for the next step
             whole = end % every == 0 or end == group.steps
-            if not (whole or received):
+            if not (whole or stopping):
                 continue
             fresh = joined(jax.device_get(waiting))
             window = joined([window, fresh]) if window else fresh
@@ -172,7 +173,7 @@ def train_group(group: Group, diverged: dict, step_and_recipe, table, constants,
             if whole:
                 report(group, diverged.keys() | seen, end, window, time.monotonic() - started, place.writer)
                 window, started = {}, time.monotonic()
-            due = end % recipe.config.save_every < every or end == group.steps or received
+            due = end % recipe.config.save_every < every or end == group.steps or stopping
             if due:
                 seen |= {i: (end, "state") for i in np.flatnonzero(~jax.device_get(finite(states))) if i not in seen}
             note_divergence(group, diverged, seen, manager, states, place)
@@ -188,7 +189,7 @@ def train_group(group: Group, diverged: dict, step_and_recipe, table, constants,
                 checkpoint.save(
                     manager, end, group.at_rest(states), {"window": {k: v.tolist() for k, v in window.items()}}
                 )
-            if received:
+            if stopping:
                 logging.info("signal %d: %s is saved after step %d", received[0], group.jobs[0].stage.name, end)
                 raise SystemExit(128 + received[0])
     return keep(group, diverged, states, place)

@@ -206,6 +206,19 @@ def test_a_signal_saves_the_state_after_the_step_that_runs(tmp_path, at_step, nu
     assert one == other
 
 
+def test_a_signal_while_pictures_are_made_saves_the_step_that_follows(tmp_path):
+    """At step 3, where metrics are written, nothing is saved yet."""
+
+    def after(stage, step, state):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        run(tmp_path / "run", after=after)
+    assert [p.name for p in (tmp_path / "run/checkpoints/trial0/clean/toy").iterdir()] == ["4"]
+    np.testing.assert_array_equal(run(tmp_path / "run")[0], run(tmp_path / "undisturbed")[0])
+
+
 def test_pictures_are_made_where_metrics_are_written(tmp_path):
     seen = []
     run(tmp_path, after=lambda stage, step, state: seen.append((stage.trial, step, state["x"].shape)))
