@@ -396,12 +396,12 @@ def test_phantoms():
 def test_resizing_keeps_means_and_brings_no_image_to_another():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (70, 96, 96), np.uint8)  # more than one chunk
-    small = np.asarray(pixels.resize(images, 64))
+    small = np.asarray(pixels.resized(images, 64))
     assert small.shape == (70, 64, 64)
     assert small.dtype == np.uint8
     pillow = np.stack([np.asarray(Image.fromarray(i).resize((64, 64), Image.Resampling.BILINEAR)) for i in images])
     assert np.abs(small.astype(int) - pillow).max() <= 1
-    np.testing.assert_array_equal(pixels.resize(small, 64), small)
+    np.testing.assert_array_equal(pixels.resized(small, 64), small)
 
 
 def test_ranges():
@@ -544,11 +544,11 @@ def test_a_phantom_is_the_same_picture_at_every_size():
     c = default.get_config().data
     c.phantom_images = (12, 12)
     large, small = phantom.load(c, 128).pixels, phantom.load(c, 64).pixels
-    difference = np.asarray(pixels.resize(large, 64)).astype(float) - small
+    difference = np.asarray(pixels.resized(large, 64)).astype(float) - small
     assert np.abs(difference.mean((1, 2))).max() < 1
     blocks = difference.reshape(24, 8, 8, 8, 8).mean((2, 4))  # the anatomy, less most of the noise
     assert blocks.std((1, 2)).max() < 2
-    others = np.asarray(pixels.resize(large, 64)).astype(float)[::-1] - small
+    others = np.asarray(pixels.resized(large, 64)).astype(float)[::-1] - small
     assert others.reshape(24, 8, 8, 8, 8).mean((2, 4)).std((1, 2)).min() > 4
 
 

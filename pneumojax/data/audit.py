@@ -239,12 +239,13 @@ def ask_trivial_features(seen: Sequence[Seen]) -> dict[str, dict]:
         own = [one for one in split if one.told.label == label]
         questions[f"test from train among {name}"] = (own, lambda one: int(part_of(one) == "test"))
     digests = [one.digest for one in seen]
-    groups = splits.group([one.name for one in seen], [one.patient for one in seen], digests)
+    groups = splits.group([one.patient for one in seen], digests)
+    row_of = {one.name: row for row, one in enumerate(seen)}
     answers = {}
     for question, (images, target) in questions.items():
         targets = np.array([target(one) for one in images], int)
         features = np.array([one.features for one in images], float)
-        found = trivial.told_by(features, targets, np.array([groups[one.name] for one in images]))
+        found = trivial.told_by(features, targets, groups[[row_of[one.name] for one in images]])
         answers[question] = found | {"statement": trivial.statement(question, found)}
     return answers
 

@@ -15,7 +15,7 @@ def told_by(features: np.ndarray, targets: np.ndarray, groups: np.ndarray) -> di
     Args:
       features: float [N, features], in the order of FEATURES.
       targets: int [N], 0 or 1.
-      groups: str [N].
+      groups: [N], equal within a group.
 
     Returns: {"images", "patients", "auc", "chance_up_to", "accuracy", "majority", "single": {feature: its AUC alone}};
     "images" and "patients" only, where either side has fewer groups than there are folds.
