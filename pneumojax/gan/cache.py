@@ -79,7 +79,7 @@ def entry_of(config, key: str) -> Path | None:
 
 def deliver(entry: Path | None, stage: Stage, images: Path, place: Place) -> None:
     """Puts what a stage has left in a run into an entry, whole or not at all."""
-    if entry is None or entry.exists():
+    if entry is None or os.path.exists(entry):
         return
     partial = entry.with_name(f".{entry.name}.{os.getpid()}.partial")
     try:
@@ -100,12 +100,13 @@ def deliver(entry: Path | None, stage: Stage, images: Path, place: Place) -> Non
 
 def fetch(entry: Path | None, stage: Stage, images: Path, place: Place) -> None:
     """Puts an entry, if it is there, where a run would have put what it makes itself."""
-    if entry is None or not entry.exists() or images.exists():
+    if entry is None or not os.path.exists(entry) or images.exists():  # Path.exists raises where it may not look
         return
     try:
         arrays = checkpoint.read_arrays(entry / "images.npz")
         scalars = json.loads((entry / "metrics.json").read_text())
         grids = {int(path.stem): path.read_bytes() for path in sorted(entry.glob("*.png"))}
+        [_] = (entry / "checkpoint").iterdir()  # the last one
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         logging.warning("%s is damaged (%s): %s is made anew", entry, describe(error), stage.name)
         shutil.rmtree(entry, ignore_errors=True)  # or what is made anew would not be kept

@@ -19,7 +19,7 @@ from pneumojax import checkpoint, loop
 from pneumojax.data import pixels
 from pneumojax.data.table import Table
 from pneumojax.gan import cache
-from pneumojax.jobs import Batch, Diverged, Job, Place
+from pneumojax.jobs import Batch, Diverged, Job, Place, layout_of
 from pneumojax.stage import Stage
 
 GRID = 8  # images along each side of a sample grid
@@ -77,7 +77,9 @@ def make(recipe: Recipe, orders: Sequence[Order], table: Table, place: Place) ->
     Returns: stage → uint8 [wanted, S, S], label after label; or how it diverged.
     """
     workdir, by_stage = place.workdir, {order.stage: order for order in orders}
-    entries = {order.stage: cache.entry_of(recipe.config, content_key(recipe, order, table)) for order in orders}
+    spread = layout_of(len(orders), together=False).spread
+    keys = {order.stage: content_key(recipe, order, table, spread) for order in orders}
+    entries = {stage: cache.entry_of(recipe.config, key) for stage, key in keys.items()}
     for stage, entry in entries.items():
         cache.fetch(entry, stage, images_path(workdir, stage), place)
     made: dict[Stage, np.ndarray | Diverged] = {}
@@ -95,10 +97,10 @@ def make(recipe: Recipe, orders: Sequence[Order], table: Table, place: Place) ->
     return made | {stage: checkpoint.read_arrays(images_path(workdir, stage))["images"] for stage in at_rest}
 
 
-def content_key(recipe: Recipe, order: Order, table: Table) -> str:
-    """The name of what is made, by all that it depends on."""
+def content_key(recipe: Recipe, order: Order, table: Table, spread: bool = False) -> str:
+    """The name of what is made, by all that its bits depend on; `spread`: each job on a device of its own."""
     seen = {"pixels": np.asarray(table.examples[order.rows]), "labels": table.labels[order.rows]}
-    wanted = json.dumps([order.seed, sorted(order.wanted.items())])
+    wanted = json.dumps([order.seed, sorted(order.wanted.items()), spread])
     return cache.key_of(recipe.gan, recipe.config, sys.modules[__name__], seen | {"wanted": wanted})
 
 
