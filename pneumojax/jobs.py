@@ -101,12 +101,14 @@ def at(tree, index: int):
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
-def groups(jobs: Sequence[Job], together: bool) -> list[Group]:
-    """The jobs that run at the same time: those with equally many steps, where it is more than one.
+def layout_of(count: int, together: bool) -> Layout:
+    """How so many jobs lie: on several devices each is computed on one of them, one that is alone on all."""
+    return Layout(together, spread=jax.device_count() > 1 and count > 1)
 
-    On several devices each job is computed on one of them; a job that is alone has its batches split over all.
-    """
-    layout = Layout(together, spread=jax.device_count() > 1 and len(jobs) > 1)
+
+def groups(jobs: Sequence[Job], together: bool) -> list[Group]:
+    """The jobs that run at the same time: those with equally many steps, where it is more than one."""
+    layout = layout_of(len(jobs), together)
     if layout == Layout(together=False, spread=False):
         return [Group([job], layout) for job in jobs]
     result = []

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -79,11 +80,12 @@ def test_whatever_its_images_depend_on_is_in_its_name(table, order, monkeypatch)
         keys.append(gan_train.content_key(recipe(), one, table))
     keys.append(gan_train.content_key(recipe(), order, changed(table, pixel=(3, 5, 7))))
     keys.append(gan_train.content_key(recipe(), order, changed(table, label=2)))
+    keys.append(gan_train.content_key(recipe(), order, table, spread=True))  # other bits than alone on all devices
     monkeypatch.setenv("XLA_FLAGS", "--xla_other=1")
     keys.append(gan_train.content_key(recipe(), order, table))
     monkeypatch.setattr(cache.importlib.metadata, "version", lambda name: "9")
     keys.append(gan_train.content_key(recipe(), order, table))
-    assert len(set(keys)) == len(keys) == 1 + 9 + 5 + 4
+    assert len(set(keys)) == len(keys) == 1 + 9 + 5 + 5
 
 
 def test_the_code_of_a_gan_is_all_that_it_imports_of_ours():
@@ -158,12 +160,12 @@ def test_what_an_entry_gives_is_what_was_made(make, tmp_path):
         assert checkpoint.has(workdir / "checkpoints" / STAGE.name, 2)
 
 
-@pytest.mark.parametrize("file", ["images.npz", "metrics.json"])
+@pytest.mark.parametrize("file", ["images.npz", "metrics.json", "checkpoint"])
 def test_a_damaged_entry_is_made_anew_and_told(make, tmp_path, caplog, file):
     kept = str(tmp_path / "kept")
     made, *_ = make(cache=kept)
     [path] = (tmp_path / "kept").glob(f"gan/*/{file}")
-    path.write_bytes(path.read_bytes()[:-40])
+    shutil.rmtree(path) if path.is_dir() else path.write_bytes(path.read_bytes()[:-40])
     again, count, _ = make(cache=kept)
     assert count == 2
     assert same(made, again)

@@ -19,7 +19,7 @@ from pneumojax import checkpoint, loop
 from pneumojax.data import pixels
 from pneumojax.data.table import Table
 from pneumojax.gan import cache
-from pneumojax.jobs import Batch, Diverged, Job, Place
+from pneumojax.jobs import Batch, Diverged, Job, Place, layout_of
 from pneumojax.stage import Stage
 
 GRID = 8  # images along each side of a sample grid
@@ -77,12 +77,12 @@ def make(recipe: Recipe, orders: Sequence[Order], table: Table, place: Place) ->
     Returns: stage → uint8 [wanted, S, S], label after label; or how it diverged.
     """
     workdir, by_stage = place.workdir, {order.stage: order for order in orders}
-    spread = jax.device_count() > 1 and len(orders) > 1  # as `loop.groups` has it; the bits depend on it
+    spread = layout_of(len(orders), together=False).spread
     keys = {order.stage: content_key(recipe, order, table, spread) for order in orders}
     entries = {stage: cache.entry_of(recipe.config, key) for stage, key in keys.items()}
     for stage, entry in entries.items():
         images = images_path(workdir, stage)
-        # A run that was killed may have made, and not delivered.
+        # a run that was killed may have made and not delivered
         (cache.deliver if images.exists() else cache.fetch)(entry, stage, images, place)
     made: dict[Stage, np.ndarray | Diverged] = {}
     jobs = [job_of(recipe, order, workdir) for order in orders]
@@ -99,8 +99,8 @@ def make(recipe: Recipe, orders: Sequence[Order], table: Table, place: Place) ->
     return made | {stage: checkpoint.read_arrays(images_path(workdir, stage))["images"] for stage in at_rest}
 
 
-def content_key(recipe: Recipe, order: Order, table: Table, spread: bool) -> str:
-    """The name of what is made, by all that it depends on; `spread`: whether jobs are computed on one device each."""
+def content_key(recipe: Recipe, order: Order, table: Table, spread: bool = False) -> str:
+    """The name of what is made, by all that its bits depend on; `spread`: each job on a device of its own."""
     seen = {"pixels": np.asarray(table.examples[order.rows]), "labels": table.labels[order.rows]}
     wanted = json.dumps([order.seed, sorted(order.wanted.items()), spread])
     return cache.key_of(recipe.gan, recipe.config, sys.modules[__name__], seen | {"wanted": wanted})
