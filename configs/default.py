@@ -99,6 +99,6 @@ def get_config() -> ConfigDict:
     k.save_every = 490  # steps between checkpoints
 
     c.evaluate = e = ConfigDict()
-    e.resamples = 1000  # of patients in bootstraps and of signs in tests
+    e.resamples = 1000  # of patients in bootstraps; signs in tests are flipped 9,999 times at least
     e.declared = ("clean", "unseen", "with_gan")  # the contrast chosen before any result: protocol, part, arm
     return c

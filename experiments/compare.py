@@ -34,6 +34,9 @@ def rows_of(run: Run, fields: list[str]) -> list[str]:
         for name, arm in arms.items():
             for part in [*tables.PARTS, *tables.more_parts(run, external=True)]:
                 summary = tables.summary_of(arm, part)
+                if part == "test" and not summary:
+                    blank = ["–"] * (len(COLUMNS) + 1)
+                    rows.append(" | ".join([*told, protocol, f"{name} (diverged)", part, "0", *blank, ""]))
                 if summary:
                     cells = [" ".join(tables.cell(summary, column)) for column in COLUMNS]
                     cells.append(", ".join(tables.cell(summary, column)[0] for column in recalls))

@@ -125,9 +125,16 @@ def arm_of(word: str, offer: arms.Offer) -> Arm | None:
 
 
 def check_arm(arm: Arm, offer: arms.Offer) -> None:
-    """Errors: BadInput for an arm that cannot be trained."""
+    """Errors: BadInput for an arm that cannot be trained, or not be tested honestly."""
     if not isinstance(arm.train, np.ndarray) or arm.train.dtype.kind != "i":
         raise BadInput("its `train` is no int array; give rows, as offer.plain.real has them")
+    offered = [rows for material in (offer.plain, offer.pooled) for rows in (material.real, material.generated)]
+    if not np.isin(arm.train, np.concatenate(offered)).all():
+        raise BadInput("it trains on rows that it was not offered; take them from offer.plain and offer.pooled")
+    if np.isin(arm.train, np.concatenate([np.zeros(0, int), *arm.tests.values()])).any():
+        raise BadInput("it trains on images that it is tested on; leave them out of either")
+    if not len(arm.tests.get("test", ())):
+        raise BadInput("it has no image in its part 'test'; raise config.data.test_fraction or config.data.subset")
     if not isinstance(arm.steps, int | np.integer) or arm.steps < 1:
         raise BadInput(f"its `steps` are {arm.steps!r}; give a whole number above 0")
     if own := {"steps", "epochs"} & set(arm.overrides):

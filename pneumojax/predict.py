@@ -25,6 +25,8 @@ def load(run: Run, name: str):
     Errors: BadInput where the run has no such classifier, or its system keeps none.
     """
     stages = {stage.name: stage for stage in run.stages()}
+    if not stages:
+        raise BadInput(f"{run.workdir} has no classifier: all of them diverged")
     if name not in stages:
         raise BadInput(f"{run.workdir} has no classifier {name!r}; give one of {', '.join(stages)}")
     system = systems.load(run.config.system.name)

@@ -65,10 +65,10 @@ def load(workdir: Path | str, results: dict | None = None) -> Run:
     grids = {}
     for step, stage, values in map(metrics.parted, rows):
         for name, value in values.items():
-            if name == "grid":
-                grids[stage] = workdir / value
-            else:
+            if name != "grid":
                 curves.setdefault((stage, name), {})[step] = value
+            elif (workdir / value).exists():  # its user may have removed it
+                grids[stage] = workdir / value
     return Run(workdir, configs.frozen(config), results, splits, predictions, curves, grids)
 
 

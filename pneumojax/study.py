@@ -290,7 +290,7 @@ def complain(run: runs.Run) -> None:
     ]
     if lines:
         raise errors.Diverged(
-            f"{len(lines)} classifiers diverged, not finite any more; lower the learning rate and use a new --workdir; "
-            f"all else is whole in {run.workdir}",
+            f"{run.workdir}: diverged, {len(lines)} of the study's classifiers or their GANs; lower that learning rate "
+            "and use a new --workdir; all else is whole",
             lines,
         )

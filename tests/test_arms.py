@@ -24,7 +24,7 @@ OTHERS = """
 from pneumojax.arms import Arm
 
 def mixed(offer):
-    return Arm("real, tested as the pool is", "without_gan", offer.plain.real, 3, offer.pooled.tests)
+    return Arm("real, tested as the pool is", "without_gan", offer.pooled.real, 3, offer.pooled.tests)
 
 def adam(offer):
     return other(offer, overrides={"optimizer": "adam"})

@@ -178,6 +178,7 @@ def torch_step(name, module, images, labels) -> tuple[float, dict]:
     return loss.item(), pretrained.convert(tensors, name)
 
 
+@pytest.mark.slow
 def test_training_is_torchvisions(pair):
     """Loss, gradients of every parameter and batch statistics of one step, then ten steps of SGD, in float64."""
     name, module, variables = pair

@@ -82,6 +82,7 @@ def leaves(found: dict, job: int) -> list[np.ndarray]:
     return [found[name] for name in sorted(found) if name.startswith(f"{job}/")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "jobs"), [("gan", 12), ("classifier", 15)])
 def test_jobs_are_computed_on_one_device_each_as_if_they_were_alone(tmp_path, kind, jobs):
     """The paper's batch of 10, which eight devices do not divide.
@@ -102,6 +103,7 @@ def test_jobs_are_computed_on_one_device_each_as_if_they_were_alone(tmp_path, ki
             assert np.abs(one.astype(float) - other).max() <= 1e-5 * np.abs(other).max()
 
 
+@pytest.mark.slow
 def test_a_single_job_has_its_batches_split_over_the_devices(tmp_path):
     """Also batch norm's statistics, which are those of the global batch. What does not divide is said."""
     one, four = (run(tmp_path / f"{n}", n, "classifier", 1, batch=8, steps=2) for n in (1, 4))

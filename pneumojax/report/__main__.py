@@ -1,9 +1,10 @@
 """Writes the page of a finished run anew: `python -m pneumojax.report --workdir=DIR [--merge DIR…]`."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pneumojax import checkpoint, cli, report
+from pneumojax import checkpoint, cli, metrics, report
 from pneumojax import run as runs
 from pneumojax import workdir as workdirs
 from pneumojax.errors import BadInput
@@ -33,8 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         own = [runs.load(workdir)] if (workdir / "results.json").exists() else []
         if not own and workdir.exists() and any(workdir.iterdir()):
             raise BadInput(f"{workdir} is neither a finished run nor empty; give one of these for the merged page")
-        run = runs.merged([*own, *map(runs.load, options.merge)])
+        several = [*own, *map(runs.load, options.merge)]
+        run = runs.merged(several)
         folder = workdir / "merged" if own else workdir
+        lines = "".join(
+            f"{json.dumps(row)}\n" for one in several for row in metrics.read(one.workdir) if "grid" not in row
+        )
+        config = json.loads((several[0].workdir / "config.json").read_text())
+        checkpoint.write_json(folder / "config.json", config | {"trials": list(run.config.trials)})
+        checkpoint.write_json(folder / "splits.json", run.splits)
+        checkpoint.write_bytes(folder / "metrics.jsonl", lines.encode())
         checkpoint.write_bytes(folder / "predictions.csv", workdirs.csv_of(run.predictions))
         report.write(run, folder)
         checkpoint.write_json(folder / "results.json", run.results)

@@ -1,5 +1,7 @@
 """Arms against the arms that they count against."""
 
+import math
+
 from pneumojax.run import Run
 
 PLACE = 20
@@ -35,4 +37,5 @@ def estimate(found: dict | None) -> tuple[str, str]:
     if found is None:
         return "fewer than three trials", ""
     trials = f", {found['replicates']} trials" if "replicates" in found else ""
-    return f"[{points(found['interval'][0])}, {points(found['interval'][1])}]", f"p {found['p_value']:.4f}{trials}"
+    low, high = found["interval"] or (math.nan, math.nan)
+    return f"[{points(low)}, {points(high)}]", f"p {found['p_value']:.4f}{trials}"

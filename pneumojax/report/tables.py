@@ -1,5 +1,6 @@
 """Cells and rows of the page's tables, from the ARMs of results.json."""
 
+import math
 from collections.abc import Sequence
 
 from pneumojax.run import Run
@@ -74,7 +75,8 @@ def more_parts(run: Run, external: bool) -> list[str]:
 
 def image_counts(trials: list[dict], part: str) -> str:
     """Images of each trial: '3 × 125', or one by one where they differ."""
-    counts = [t["test"] if part == "test" else t[part]["images"] for t in trials if "diverged" not in t]
+    whole = [t for t in trials if "diverged" not in t and (part == "test" or part in t)]
+    counts = [t["test"] if part == "test" else t[part]["images"] for t in whole]
     return f"{len(counts)} × {counts[0]}" if len(set(counts)) == 1 else ", ".join(map(str, counts))
 
 
@@ -82,6 +84,6 @@ def cell(summary: dict, score: str) -> tuple[str, str]:
     """('88.8 ± 1.2', '[86.0, 91.5]'), percent; the deviation is over trials, the interval by patient bootstrap."""
     if summary["mean"].get(score) is None:
         return "–", ""
-    low, high = summary["interval"][score]
     mean, std = summary["mean"][score], summary["std"][score]
+    low, high = summary["interval"][score] or (math.nan, math.nan)  # no draw of patients had all that it needs
     return f"{100 * mean:.1f} ± {100 * std:.1f}", f"[{100 * low:.1f}, {100 * high:.1f}]"
