@@ -431,14 +431,13 @@ def test_the_real_images(tmp_path):
     for name, patient in zip(images.names, images.patients, strict=True):
         sides[name.split("/")[0]].add(patient)
     assert sum(patient.startswith("person") for patient in sides["train"] & sides["test"]) == 170
-    groups = splits.group(images.names, images.patients, images.digests)
-    assert len(set(groups.values())) < len(set(images.patients))  # one picture under two IDs
-    labels = dict(zip(images.names, images.labels.tolist(), strict=True))
-    subsets = splits.draw_subsets(labels, groups, (234, 390), (0, 1, 2), 0)
+    groups = splits.group(images.patients, images.digests)
+    assert len(set(groups.tolist())) < len(set(images.patients))  # one picture under two IDs
+    subsets = splits.draw_subsets(images.labels, groups, (234, 390), data.CLASSES, (0, 1, 2), 0)
     assert all(subset.disjoint for subset in subsets.values())
     for trial, subset in subsets.items():
-        split = splits.hold_out_groups(subset.chosen, labels, groups, 0.2, (0, trial, 1))
-        assert splits.count(split.test, labels).tolist() == [47, 78]
+        split = splits.hold_out_groups(subset.chosen, images.labels, groups, data.CLASSES, 0.2, (0, trial, 1))
+        assert splits.count(split.test, images.labels, data.CLASSES).tolist() == [47, 78]
 
 
 @pytest.mark.parametrize(("pattern", "key"), [(r"person\d+", "person3"), (r"(person)(\d)|x", "person3"), ("", "")])
