@@ -237,15 +237,17 @@ def note_divergence(group: Group, diverged: dict, seen: dict, manager, states, p
 
 
 def report(group: Group, without, step: int, window: dict[str, np.ndarray], seconds: float, writer: Writer) -> None:
-    """Logs and writes the mean metrics of a window, [steps, jobs], of all jobs but some."""
+    """Logs and writes the mean metrics of a window, [steps, jobs], of all jobs but some; float32 could overflow."""
     rate = len(next(iter(window.values()))) / seconds
     others = f" and {len(group.jobs) - 1} more" if len(group.jobs) > 1 else ""
-    text = " ".join(f"{name} {values[:, : len(group.jobs)].mean():.4f}" for name, values in window.items())
+    text = " ".join(f"{name} {values[:, : len(group.jobs)].mean(dtype=float):.4f}" for name, values in window.items())
     name = group.jobs[0].stage.name
     logging.info("%s%s step %d/%d %s (%.3g steps/s)", name, others, step, group.steps, text, rate)
     for i, job in enumerate(group.jobs):
         if i not in without:
-            writer.write_scalars(job.stage, step, {name: float(v[:, i].mean()) for name, v in window.items()})
+            writer.write_scalars(
+                job.stage, step, {name: float(v[:, i].mean(dtype=float)) for name, v in window.items()}
+            )
 
 
 def keep(group: Group, diverged: dict, states, place: Place) -> dict[int, Any]:

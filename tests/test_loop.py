@@ -225,6 +225,12 @@ def test_pictures_are_made_where_metrics_are_written(tmp_path):
     assert seen == [(0, step, (3,)) for step in (3, 6, 9, 12)]
 
 
+def test_the_mean_of_large_losses_is_finite(place):
+    window = {"loss": np.full((2, 1), 3e38, np.float32)}
+    loop.report(loop.groups([job()], together=False)[0], set(), 2, window, 1.0, place.writer)
+    assert metrics.read(place.workdir)[0]["loss"] == float(np.float32(3e38))
+
+
 def test_half_a_line_of_metrics_is_dropped_and_tensorboard_follows(tmp_path):
     lines = [{"step": 2, "trial": 0, "protocol": "clean", "arm": "toy", "loss": 1.0}, {"step": 4}]
     (tmp_path / "metrics.jsonl").write_text(f"{json.dumps(lines[0])}\n{json.dumps(lines[1])[:-4]}")
