@@ -122,7 +122,7 @@ def fetch(entry: Path | None, stage: Stage, images: Path, place: Place) -> None:
         lines = json.loads((entry / "metrics.json").read_text())
         grids = {step: (entry / f"{step}.png").read_bytes() for step, values in lines if "grid" in values}
         os.listdir(entry / "checkpoint" / str(lines[-1][0]))
-    except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile) as error:
         logging.warning("%s is damaged (%s): %s is made anew", entry, describe(error), stage.name)
         shutil.rmtree(entry, ignore_errors=True)  # or what is made anew would not be kept
         return
