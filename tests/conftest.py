@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 from pneumojax import runtime
@@ -115,3 +116,13 @@ def place(tmp_path):
     made = Place(tmp_path, Writer(tmp_path, {}), Timings(tmp_path / ".timings.json"))
     yield made
     made.writer.close()
+
+
+@pytest.fixture(autouse=True)
+def modules_that_tests_write_are_forgotten(tmp_path_factory):
+    """Or another test that writes one of the same name would get the first."""
+    yield
+    written = str(tmp_path_factory.getbasetemp())
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(written):
+            del sys.modules[name]
