@@ -140,6 +140,8 @@ def merged(runs: list[Run]) -> Run:
     for run in runs:
         for name, seconds in run.results["timings_s"].items():
             timings[name] = round(timings.get(name, 0.0) + seconds, 3)
+    columns = {name: [v for run in runs for v in run.predictions[name]] for name in first.predictions}
+    order = sorted(range(len(columns["trial"])), key=columns["trial"].__getitem__)
     overlapping = sorted({trial for run in runs for trial in run.results["data"]["overlapping_trials"]})
     results = first.results | {
         **resulting.scored(arms, predictions, first.config),
@@ -153,7 +155,7 @@ def merged(runs: list[Run]) -> Run:
         results=results,
         splits=first.splits
         | {"trials": sorted((t for r in runs for t in r.splits["trials"]), key=lambda t: t["trial"])},
-        predictions={name: [v for run in runs for v in run.predictions[name]] for name in first.predictions},
+        predictions={name: [values[row] for row in order] for name, values in columns.items()},
         curves={key: curve for run in runs for key, curve in run.curves.items()},
         grids={stage: path for run in runs for stage, path in run.grids.items()},
     )
