@@ -32,9 +32,9 @@ class Plan(NamedTuple):
         rows = [rows for arm in self.arms.values() for rows in (arm.train, *arm.tests.values())]
         if np.concatenate(rows).max() < self.first_generated:
             return {}
-        return {
-            Stage(self.trial, self.protocol, gan=name): labels for name, labels in gan.states(module, classes).items()
-        }
+        states = gan.states(module, classes).items()
+        wanted = {name: labels for name, labels in states if self.generated[list(labels)].any()}
+        return {Stage(self.trial, self.protocol, gan=name): labels for name, labels in wanted.items()}
 
 
 class World(NamedTuple):
