@@ -77,7 +77,7 @@ RULES = {field: (lambda v, of=of: v in of, f"give one of {', '.join(of)}") for f
     "enlarge": (lambda v: v >= 1, "give 1 (no generated images) or more"),
     "data.classes": (
         lambda v: len(v) > 1 and _texts(v) and _texts(("macro", *map(str.lower, v))) and "/" not in "".join(v),
-        "give two names or more, without '/', none 'macro', that differ in more than case, e.g. \"('NORMAL', 'PNEUMONIA')\"",
+        "give two names or more, without '/', not 'macro', unlike in more than case, e.g. \"('NORMAL', 'PNEUMONIA')\"",
     ),
     "data.patient_pattern": (partial(_works, re.compile), "give a regular expression"),
     "data.test_fraction": (lambda v: 0 < v < 1, "give a fraction within 0…1"),
