@@ -11,6 +11,7 @@ from ml_collections import FrozenConfigDict
 
 from pneumojax import config as configs
 from pneumojax import metrics
+from pneumojax import results as resulting
 from pneumojax.data import layout
 from pneumojax.errors import BadInput
 from pneumojax.evaluate import Prediction
@@ -114,8 +115,6 @@ def merged(runs: list[Run]) -> Run:
 
     Errors: BadInput where two have the same trial, or their configs differ in more than their trials.
     """
-    from pneumojax import results as resulting
-
     first = runs[0]
     for other in runs[1:]:
         lines = configs.differences(*(comparable(one) for one in (first, other)))
