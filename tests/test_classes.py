@@ -14,6 +14,8 @@ from pneumojax import data, evaluate, predict
 from pneumojax import run as runs
 from pneumojax.stage import Stage
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("NORMAL", "BACTERIA", "VIRUS")
 LOGITS = ["logit_normal", "logit_bacteria", "logit_virus"]
 OF_CLASSES = [f"{kind}_{name.lower()}" for kind in ("precision", "recall", "auc") for name in CLASSES]

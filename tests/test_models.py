@@ -204,6 +204,7 @@ def test_training_is_torchvisions(pair):
         assert distance(variables, after) <= 1e-6
 
 
+@pytest.mark.slow
 def test_training_in_float32_is_torchvisions(pair):
     """Loss, batch statistics and gradients of every parameter of one step.
 
@@ -270,6 +271,7 @@ def test_parameters_are_torchvisions(name):
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == PARAMETERS[name]
 
 
+@pytest.mark.slow
 def test_auxiliary_heads_and_inputs_of_googlenet_are_torchvisions(torchvision_models):
     """All three outputs' losses, gradients and statistics in float64; the auxiliary heads' weights included."""
     torch.manual_seed(0)

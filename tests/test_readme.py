@@ -37,6 +37,7 @@ def small(tiny_flags, *flags) -> list[str]:
     return [*tiny_flags[1:], "--config.trials=(0,)", "--config.protocols=('clean',)", *flags]
 
 
+@pytest.mark.slow
 def test_a_classifier_of_ones_own(added, tiny_flags, tmp_path):
     [text] = printed("A classifier of your own")
     added(models, "mine", text)

@@ -116,6 +116,7 @@ def page_of(folder) -> str:
     return page.replace(environment, "").replace(seconds, "")
 
 
+@pytest.mark.slow
 def test_trials_of_three_runs_give_the_page_of_the_run_of_three_trials(whole, single, tmp_path, capsys):
     """Into a new folder, in whatever order they are given, and into one beside the first one's own page."""
     expected = {k: v for k, v in load(whole).items() if k not in ("timings_s", "environment")}

@@ -43,6 +43,7 @@ def same_but_for_residence(one, other):
     return [{name: value for name, value in found.items() if name != "config.json"} for found in digests]
 
 
+@pytest.mark.slow
 def test_a_study_from_disk_ends_in_the_same_bits(flags, tmp_path):
     """Also where it is killed in the middle, and where the images are too many for the memory allowed."""
     resident = finish(flags, tmp_path / "resident")
@@ -115,6 +116,7 @@ def test_phantoms_are_not_streamed(tiny_flags, tmp_path):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_protocols_and_external_sets(flags, xray_folder, tmp_path, caplog):
     """One study by published folders and by folds, of half of the patients, with external sets and a damaged file.
 

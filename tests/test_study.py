@@ -257,6 +257,7 @@ def own_gans(flags, tmp_path) -> list[str]:
     return [*flags, "--config.trials=(0,)", f"--config.gan.cache={tmp_path / 'cache'}"]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_the_step_that_runs_and_ends_with_143(tiny_flags, tmp_path):
     workdir = tmp_path / "terminated"
     flags = [
@@ -280,6 +281,7 @@ def read(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
+@pytest.mark.slow
 def test_a_second_process_on_a_workdir_refuses(tiny_flags, tmp_path):
     workdir, flags = tmp_path / "busy", own_gans(tiny_flags, tmp_path)
     first = start(flags, workdir)
@@ -300,6 +302,7 @@ def test_another_config_in_a_workdir_refuses_and_says_what_differs(whole, tiny_f
     assert bits(whole) == before
 
 
+@pytest.mark.slow
 def test_other_splits_or_images_than_a_run_began_with_refuse(single, tiny_flags, tmp_path):
     """Logits at rest are in the order of the splits: under others they would count for the wrong images."""
     begun = tmp_path / "begun"
@@ -326,6 +329,7 @@ def hot(offer):
 """
 
 
+@pytest.mark.slow
 def test_an_arm_that_diverges_fails_alone(tiny_flags, tmp_path, monkeypatch):
     """Exit code 3 after all else is whole, and again 3 at once."""
     (tmp_path / "own_arms.py").write_text(HOT)
@@ -356,6 +360,7 @@ def test_an_arm_that_diverges_fails_alone(tiny_flags, tmp_path, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.name != ".lock"} == before
 
 
+@pytest.mark.slow
 def test_arms_without_a_gan_that_diverges_are_scored(tiny_flags, tmp_path):
     flags = [*tiny_flags, "--config.trials=(0,)", "--config.gan.discriminator_learning_rate=1e38"]
     line, *details = error_of(call(main.main, *flags, f"--workdir={tmp_path / 'run'}"), 3)
@@ -373,6 +378,7 @@ def test_arms_without_a_gan_that_diverges_are_scored(tiny_flags, tmp_path):
     assert len(details) == 3
 
 
+@pytest.mark.slow
 def test_a_study_whose_arms_all_diverge_is_whole_too(tiny_flags, tmp_path):
     flags = [*tiny_flags, "--config.trials=(0,)", "--config.classifier.learning_rate=1e30"]
     line, *details = error_of(call(main.main, *flags, f"--workdir={tmp_path / 'run'}"), 3)

@@ -169,6 +169,7 @@ def in_dtypes(name: str):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["squeezenet", "googlenet"])
 def test_bfloat16_gives_nearly_the_same_logits_in_float32(name):
     variables, images, recipes = in_dtypes(name)
@@ -181,6 +182,7 @@ def test_bfloat16_gives_nearly_the_same_logits_in_float32(name):
     assert 1e-5 < difference < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["squeezenet", "resnet18"])
 def test_a_step_in_bfloat16_keeps_its_state_in_float32(name):
     variables, images, recipes = in_dtypes(name)
@@ -216,6 +218,7 @@ def study(tmp_path_factory, tiny_flags):
     return flags, root
 
 
+@pytest.mark.slow
 def test_a_study_in_head_mode_says_what_was_trained(study):
     flags, root = study
     classifier = json.loads((root / "whole/results.json").read_text())["classifier"]
@@ -238,6 +241,7 @@ def joined(done: run.Run, stage: Stage):
     )
 
 
+@pytest.mark.slow
 def test_predict_gives_the_logits_of_the_study(study):
     _, root = study
     said = joined(run.load(root / "whole"), Stage(0, "clean", arm="with_gan_epochs"))
@@ -264,6 +268,7 @@ def test_predict_gives_the_logits_of_the_study(study):
     assert compared == len(expected) > 40
 
 
+@pytest.mark.slow
 def test_predict_names_what_it_cannot_use(study, tmp_path, capsys):
     _, root = study
     good, whole = next((root / "data/NORMAL").iterdir()), f"--workdir={root / 'whole'}"
@@ -288,6 +293,7 @@ def test_predict_names_what_it_cannot_use(study, tmp_path, capsys):
         assert words in error
 
 
+@pytest.mark.slow
 def test_killed_among_the_heads_it_ends_in_the_same_bits(study, tmp_path):
     """SIGKILL while heads train, in a checkpoint that is being written, and when some heads are whole."""
     flags, root = study
@@ -307,6 +313,7 @@ def test_killed_among_the_heads_it_ends_in_the_same_bits(study, tmp_path):
     assert bits(workdir) == bits(root / "whole")
 
 
+@pytest.mark.slow
 def test_features_that_need_more_memory_than_allowed(study, tmp_path):
     flags, _ = study
     with pytest.raises(BadInput, match=r"config.classifier.feature_memory=0.001: .*feature_dtype='bfloat16'"):
@@ -314,6 +321,7 @@ def test_features_that_need_more_memory_than_allowed(study, tmp_path):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_other_weights_than_a_run_began_with_refuse(study):
     flags, root = study
     trunk = root / "trunk.safetensors"
@@ -395,6 +403,7 @@ def cached(monkeypatch):
     return recipes
 
 
+@pytest.mark.slow
 def test_arms_that_train_otherwise_are_programs_of_their_own_and_predict_knows_them(tiny, cached, tmp_path):
     flags, _ = tiny
     names = "('without_gan','test_systems.flipped','test_systems.whole_network')"
@@ -418,6 +427,7 @@ def test_arms_that_train_otherwise_are_programs_of_their_own_and_predict_knows_t
     assert [row["arms"] for row in done.results["contrasts"]][-1] == ["whole_network", "without_gan"]
 
 
+@pytest.mark.slow
 def test_augmented_heads_do_not_use_cached_features_and_say_so(tiny, cached, tmp_path):
     """Nor ask for the memory of features."""
     flags, _ = tiny
