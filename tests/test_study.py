@@ -262,7 +262,7 @@ def test_sigterm_saves_the_step_that_runs_and_ends_with_143(tiny_flags, tmp_path
     workdir = tmp_path / "terminated"
     flags = [
         *own_gans(tiny_flags, tmp_path),
-        *("--config.protocols=('clean',)", "--config.arms=('without_gan',)", "--config.data.subset=(12, 12)"),
+        *("--config.protocols=('clean',)", "--config.arms=('without_gan', 'with_gan')", "--config.data.subset=(12, 12)"),
         *("--config.gan.steps=120", "--config.gan.sample_every=1000", "--config.gan.save_every=1000"),
     ]
     process = start(flags, workdir)
