@@ -452,7 +452,7 @@ def test_logits_that_overflow_are_a_divergence(tiny, tmp_path):
     safetensors.numpy.save_file(tensors, tmp_path / "large.safetensors")
     fields = {"model.weights": tmp_path / "large.safetensors", "classifier.mode": "full"}
     own = [f"--config.{field}={value}" for field, value in (fields | {"classifier.learning_rate": 1e-20}).items()]
-    with pytest.raises(Diverged, match="1 classifiers diverged") as caught:
+    with pytest.raises(Diverged, match="diverged, 1 of the study") as caught:
         finish([*flags, *own], tmp_path / "run")
     kept = "checkpoints/trial0/clean/without_gan/6"
     assert caught.value.details == (f"trial 0, clean, without_gan: logits after step 6 (last good checkpoint: {kept})",)
