@@ -99,7 +99,8 @@ def logits(
     system: System, fits: Sequence[Fit], table: Table, place: Place
 ) -> Iterator[tuple[Fit, np.ndarray | Diverged]]:
     """Trains a network for each fit and predicts with its last state, which is the one to score."""
-    keep_start(system, fits, place)
+    with place.timings.of("weights"):
+        keep_start(system, fits, place)
     by_recipe: dict[Recipe, list[Fit]] = {}
     for fit in fits:
         by_recipe.setdefault(system.recipe(fit.overrides), []).append(fit)
