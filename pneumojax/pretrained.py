@@ -29,7 +29,7 @@ import numpy as np
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from pneumojax import checkpoint, cli, models, weights
+from pneumojax import checkpoint, cli, models, paths, weights
 from pneumojax.errors import BadInput, describe
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
@@ -120,9 +120,9 @@ def load(source: str, name: str, allow_missing: Sequence[str] = (), cache: str =
 
     Errors: BadInput for whatever cannot be used.
     """
-    path = Path(source).expanduser()
+    path = paths.of(source, "config.model.weights")
     if source == "torchvision":
-        state_dict = weights.download(name, Path(cache).expanduser() / "weights")
+        state_dict = weights.download(name, paths.of(cache, "config.model.cache") / "weights")
     elif path.is_dir():
         state_dict = restore(path, name)
     else:
@@ -221,17 +221,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = cli.Parser(prog="python -m pneumojax.pretrained", description=main.__doc__)
     parser.add_argument("--model", required=True, help="a network: " + ", ".join(weights.ENUMS))
     parser.add_argument("--from", dest="source", default="torchvision", help=".safetensors or .pth; else torchvision's")
-    parser.add_argument("--out", required=True, type=Path, help="the folder to make; give it as config.model.weights")
+    parser.add_argument("--out", required=True, type=cli.path, help="the folder to make, for config.model.weights")
     parser.add_argument("--allow_missing", nargs="*", default=(), help="tensors or layers that FILE may lack")
     parser.add_argument("--cache", default="~/.cache/pneumojax", help="where downloads are kept")
     cli.show_log()
     with cli.exit_codes():
         options = parser.parse_args(arguments)
     with cli.exit_codes(options.out, "--out"):
-        converted = load(options.source, options.model, options.allow_missing, options.cache)
+        download = options.source == "torchvision"
+        cache = str(paths.of(options.cache, "--cache")) if download else ""
+        source = "torchvision" if download else str(paths.of(options.source, "--from"))
+        converted = load(source, options.model, options.allow_missing, cache)
         save(converted, options.model, Path(options.source).name, options.out)
-    count = sum(leaf.size for leaf in jax.tree.leaves(converted.variables["params"]))
-    logging.info("%s: %d parameters of %s", options.out, count, options.model)
+        count = sum(leaf.size for leaf in jax.tree.leaves(converted.variables["params"]))
+        logging.info("%s: %d parameters of %s", options.out, count, options.model)
 
 
 if __name__ == "__main__":

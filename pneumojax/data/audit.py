@@ -16,10 +16,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from pneumojax import checkpoint, cli
+from pneumojax import checkpoint, cli, paths
 from pneumojax.data import CLASSES, PATIENT_PATTERN, decode, duplicates, files, folder, layout, splits, trivial
 from pneumojax.data.trivial import FEATURES
 from pneumojax.errors import BadInput
+from pneumojax.names import printable, shown
 
 SUBSET = 624  # images of a trial of the paper
 TRAINED_ON = 0.8  # of a split
@@ -254,7 +255,11 @@ def write(out: Path, root: Path, found: dict, names: Sequence[str]) -> Path:
     """Writes audit.json and audit.html; returns the page's path."""
     groups = {kind: found[f"{kind}_duplicates"][:GROUPS_SHOWN] for kind in ("exact", "near")}
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pneumojax.data", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("pneumojax.data", "."),
+        autoescape=True,
+        finalize=shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     page = environment.get_template("audit.html.j2").render(
         found=found,
@@ -296,21 +301,23 @@ def sheet(root: Path, names: Sequence[str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Looks for what makes scores on a folder of X-rays misleading; writes audit.html and audit.json."""
     parser = cli.Parser(prog="python -m pneumojax.data.audit", description=main.__doc__)
-    parser.add_argument("directory", type=Path, metavar="DIR", help=f"with {folder.LAYOUT}")
-    parser.add_argument("--out", type=Path, default=Path("audit"), metavar="FOLDER", help="to write to; %(default)s")
+    parser.add_argument("directory", type=cli.path, metavar="DIR", help=f"with {folder.LAYOUT}")
+    parser.add_argument("--out", type=cli.path, default="audit", metavar="FOLDER", help="to write to; %(default)s")
+    cli.show_log()
     with cli.exit_codes():
         options = parser.parse_args(arguments)
     with cli.exit_codes(options.out, "--out"):
-        root = options.directory.expanduser()
-        if not root.is_dir():
-            raise BadInput(f"{root} is not a directory; give one with {folder.LAYOUT}")
+        root = options.directory
+        if why := paths.why_no_directory(root):
+            raise BadInput(f"{root} {why}; give one with {folder.LAYOUT}")
         found, names = audit(root)
         page = write(options.out, root, found, names)
-    exact, near = len(found["exact_duplicates"]), len(found["near_duplicates"])
-    print(
-        f"{page}: {found['images']} images of {found['patients']} patients, {len(found['unreadable'])} unreadable, "
-        f"{sum(found['left_out'].values())} files left out, {exact} groups of exact and {near} of near duplicates"
-    )
+        exact, near = len(found["exact_duplicates"]), len(found["near_duplicates"])
+        cli.show(
+            f"{printable(page)}: {found['images']} images of {found['patients']} patients, "
+            f"{len(found['unreadable'])} unreadable, {sum(found['left_out'].values())} files left out, "
+            f"{exact} groups of exact and {near} of near duplicates"
+        )
 
 
 if __name__ == "__main__":

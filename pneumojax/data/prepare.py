@@ -12,6 +12,7 @@ from tqdm import tqdm
 from pneumojax import checkpoint, cli
 from pneumojax.data import archive, download, files, folder, kermany, layout
 from pneumojax.errors import BadInput
+from pneumojax.names import printable
 
 PUBLISHED = 5856  # images of the published set
 
@@ -49,19 +50,19 @@ def prepare(source: files.Source, home: Path, record: dict) -> kermany.Kermany:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prepares the X-rays of Kermany, Zhang and Goldbaum (2018; CC BY 4.0; 1.2 GB) for `data.name='kermany'`."""
     parser = cli.Parser(prog="python -m pneumojax.data.prepare", description=main.__doc__)
-    parser.add_argument("--from", dest="origin", type=Path, help="a zip or a folder; else the set is downloaded")
-    parser.add_argument("--out", type=Path, default=Path("~/.cache/pneumojax") / kermany.PREPARED, help="%(default)s")
+    parser.add_argument("--from", dest="origin", type=cli.path, help="a zip or a folder; else the set is downloaded")
+    parser.add_argument("--out", type=cli.path, default=f"~/.cache/pneumojax/{kermany.PREPARED}", help="%(default)s")
     parser.add_argument("--url", default=kermany.Kermany.URL, help="of the download; %(default)s")
     parser.add_argument("--sha256", default=kermany.Kermany.SHA256, help="that the download or the zip must have")
     cli.show_log()
     with cli.exit_codes():
         options = parser.parse_args(arguments)
-        home = options.out.expanduser()
+        home = options.out
     with cli.exit_codes(home, "--out"), checkpoint.held(home, "--out"):
         if kermany.is_prepared(kermany.Kermany(data_dir=home)):
-            print(f"{home} is prepared; remove it to prepare it anew")
+            cli.show(printable(f"{home} is prepared; remove it to prepare it anew"))
             return
-        origin, digest = options.origin and options.origin.expanduser(), None
+        origin, digest = options.origin, None
         if origin is None:
             origin = home / "downloads" / f"{hashlib.sha256(options.url.encode()).hexdigest()[:12]}.zip"
             digest = download.fetch(options.url, origin, options.sha256)
@@ -73,13 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 raise BadInput(f"--from={origin} has the SHA-256 {digest} and not {options.sha256}: not used")
         record = {"origin": origin.name if options.origin else options.url, "sha256": digest}
         if digest:
-            print(f"SHA-256 of {record['origin']}: {digest}" + ("" if options.sha256 else " (pin it: --sha256)"))
+            pin = "" if options.sha256 else " (pin it: --sha256)"
+            cli.show(printable(f"SHA-256 of {record['origin']}: {digest}{pin}"))
         try:
             source = folder.source(origin) if os.path.isdir(origin) else archive.source(origin)
             if len(source.names) != PUBLISHED:
-                print(f"{len(source.names)} images; the published set has {PUBLISHED}")
+                cli.show(f"{len(source.names)} images; the published set has {PUBLISHED}")
             if source.left_out:
-                print(f"left out: {layout.listed(source.left_out)}")
+                cli.show(printable(f"left out: {layout.listed(source.left_out)}"))
             builder = prepare(source, home, record)
         except BadInput:
             if options.origin is None:
@@ -87,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         if options.origin is None:
             origin.unlink()
-        print(f"{builder.info.splits.total_num_examples} images in {builder.data_dir}; use --config.data.name=kermany")
+        count = builder.info.splits.total_num_examples
+        cli.show(printable(f"{count} images in {builder.data_dir}; use --config.data.name=kermany"))
 
 
 if __name__ == "__main__":
