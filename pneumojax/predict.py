@@ -122,9 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.json:
             cli.show(json.dumps(answers, indent=1))
         else:
-            cli.show(
-                *("\t".join((escaped(a["file"]), escaped(a["class"]), f"{a['probability']:.4f}")) for a in answers)
-            )
+            rows = ((escaped(one["file"]), escaped(one["class"]), f"{one['probability']:.4f}") for one in answers)
+            cli.show(*map("\t".join, rows))
         if bad:
             raise BadInput(f"{len(bad)} of {len(answers) + len(bad)} images cannot be read; the others are above", bad)
 
