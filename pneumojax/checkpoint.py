@@ -80,7 +80,7 @@ def read(directory: Path, state) -> Any:
     """The newest state in a folder, of which nothing is changed nor made. Errors: BadInput as `restore` has them."""
     if not os.path.isdir(directory):
         raise missing(directory)
-    options = ocp.CheckpointManagerOptions(read_only=True)
+    options = ocp.CheckpointManagerOptions(create=False, enable_async_checkpointing=False)
     with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
         return restore(manager, state)[1]
 

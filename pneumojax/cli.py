@@ -19,6 +19,8 @@ WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # errors that no reading gi
 # What an error that names no path can be: of writing, since whatever is read is named (`paths.named`).
 UNNAMED = {*WRITTEN, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
 
+OURS = f"{Path(__file__).parent}/"
+
 
 class Parser(argparse.ArgumentParser):
     """Arguments of a command; a wrong one is a BadInput."""
@@ -126,11 +128,12 @@ def show_log() -> None:
     """
     logging.set_verbosity(logging.INFO)
     logging.get_absl_logger().addFilter(worth_reading)
+    python_logging.getLogger("matplotlib").setLevel(python_logging.ERROR)  # it tells of a home that it did not find
 
 
 def worth_reading(record: python_logging.LogRecord) -> bool:
     """Whether a log record is shown; escapes what is in it. Lines that others wrote on purpose are indented."""
-    own, clu = (f"/{package}/" in record.pathname for package in ("pneumojax", "clu"))
+    own, clu = record.pathname.startswith(OURS), "/clu/" in record.pathname
     lines = [record.getMessage()] if own else record.getMessage().split("\n")
     record.msg, record.args = "\n  ".join(map(printable, lines)), None
     if not (own or clu):

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,23 +56,34 @@ def load(workdir: Path | str, results: dict | None = None) -> Run:
     Errors: BadInput where the folder holds none, or one of its files is damaged or of another version.
     """
     workdir = paths.of(os.fspath(workdir), "workdir")
-    try:
-        results = results or json.loads((workdir / "results.json").read_text())
+    with whole(workdir / "config.json") as path:
+        config = configs.frozen(json.loads(path.read_text()))
+    with whole(workdir / "splits.json") as path:
+        splits = json.loads(path.read_text())
+    with whole(workdir / "results.json") as path:
+        results = results or json.loads(path.read_text())
         if (schema := results.get("schema")) != 2:
             raise BadInput(f"{workdir} is of another version of pneumojax (schema {schema}); run it anew")
-        config = configs.frozen(json.loads((workdir / "config.json").read_text()))
-        splits = json.loads((workdir / "splits.json").read_text())
-        predictions = read_predictions(workdir / "predictions.csv")
+        Run(workdir, config, results, splits, {}, {}, {}).stages()
+    with whole(workdir / "predictions.csv") as path:
+        predictions = read_predictions(path)
+    with whole(workdir / "metrics.jsonl"):
         curves, grids = read_metrics(workdir)
-        run = Run(workdir, config, results, splits, predictions, curves, grids)
-        run.stages()
+    return Run(workdir, config, results, splits, predictions, curves, grids)
+
+
+@contextmanager
+def whole(path: Path):
+    """Gives a file of a finished run to be read. Errors: BadInput where it is missing, or is not what it should be."""
+    try:
+        yield path
     except OSError as error:
-        why = f"{error.filename or workdir}: {error.strerror}"
-        raise BadInput(f"{workdir} is not the workdir of a finished run ({why}); give another --workdir") from error
-    except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
-        why = f"a file is damaged: {type(error).__name__}: {describe(error)}"
-        raise BadInput(f"{workdir} is not the workdir of a finished run ({why}); give another --workdir") from error
-    return run
+        what = f"{path.name}: {error.strerror}"
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, csv.Error) as error:
+        what = f"{path.name} is damaged: {describe(error)}"
+    else:
+        return
+    raise BadInput(f"{path.parent} is not the workdir of a finished run ({what}); give another --workdir")
 
 
 def read_metrics(workdir: Path) -> tuple[dict[tuple[Stage, str], dict[int, float]], dict[Stage, Path]]:
@@ -93,7 +105,7 @@ def read_predictions(path: Path) -> dict[str, list]:
         rows = ([unescaped(cell) for cell in row] for row in csv.reader(file))
         columns: dict[str, list] = {name: values for name, *values in zip(*rows, strict=True)}
     if lacking := {*COLUMNS} - columns.keys():
-        raise ValueError(f"{path} lacks the columns {', '.join(sorted(lacking))}")
+        raise ValueError(f"it lacks the columns {', '.join(sorted(lacking))}")
     for name, values in columns.items():
         if name in WHOLE:
             columns[name] = list(map(int, values))

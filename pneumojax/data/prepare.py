@@ -1,7 +1,9 @@
 """Prepares the published set once: `python -m pneumojax.data.prepare [--from=ZIP|DIR]`; then `data.name='kermany'`."""
 
+import grp
 import hashlib
 import os
+import pwd
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +38,7 @@ def prepare(source: files.Source, home: Path, record: dict) -> kermany.Kermany:
     for name in source.names:
         if not name.isprintable():
             raise BadInput(f"{source.where}: {name!r} is no name in UTF-8; rename it")
+    check_account()
     builder = kermany.Kermany(data_dir=home)
     for broken_off in builder.data_path.parent.glob("incomplete.*"):
         shutil.rmtree(broken_off)
@@ -45,6 +48,28 @@ def prepare(source: files.Source, home: Path, record: dict) -> kermany.Kermany:
     with tqdm(desc="preparing", total=len(source.names), unit=" images", mininterval=0.5) as builder.progress:
         builder.download_and_prepare(file_format="array_record", download_config=config)
     return builder
+
+
+def check_account() -> None:
+    """Errors: BadInput where this process has a user id that no account has, for whose name TFDS asks the system."""
+    try:
+        pwd.getpwuid(os.geteuid()), grp.getgrgid(os.getegid())
+    except KeyError as error:
+        raise BadInput(
+            f"{error.args[0]}: the set is prepared by a user with an account alone; "
+            "a folder is used as it is by any: --config.data.name=folder --config.data.dir=DIR"
+        ) from error
+
+
+def missing(path: Path) -> str:
+    """Why a file or folder cannot be had, as the end of a sentence on it; '' where it is there."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return "is not there"
+    except OSError as error:
+        return f"cannot be had ({error.strerror})"
+    return ""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,8 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if origin is None:
             origin = home / "downloads" / f"{hashlib.sha256(options.url.encode()).hexdigest()[:12]}.zip"
             digest = download.fetch(options.url, origin, options.sha256)
-        elif not os.path.exists(origin):
-            raise BadInput(f"--from={origin} is not there; give the downloaded zip or its unpacked folder")
+        elif why := missing(origin):
+            raise BadInput(f"--from={origin} {why}; give the downloaded zip or its unpacked folder")
         elif not os.path.isdir(origin):
             digest = download.digest_of(origin)
             if options.sha256 and digest != options.sha256.lower():
