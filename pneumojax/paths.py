@@ -22,7 +22,7 @@ def expanded(text: str) -> Path:
     if not text:
         raise BadInput("'' is an empty path; give '.' for this folder")
     if path.startswith("~"):
-        raise BadInput(f"{text!r}: no home folder of that user is known here; give a path without ~")
+        raise BadInput(f"{text!r}: no home folder of that user is known here; give a path without ~ (or ./~…)")
     try:
         os.stat(path)
     except ValueError as error:

@@ -17,6 +17,7 @@ from ml_collections import FrozenConfigDict
 from configs import default
 from pneumojax import checkpoint, gan, loop, metrics
 from pneumojax.data.table import Table
+from pneumojax.errors import NotWritable
 from pneumojax.gan import cache, dcgan
 from pneumojax.gan import train as gan_train
 from pneumojax.gan.train import Order, Recipe
@@ -253,6 +254,7 @@ DAMAGES = {
     "no lines": lambda entry: (entry / "metrics.json").write_text("[]"),
     "no grid": lambda entry: (entry / "4.png").unlink(),
     "no checkpoint": lambda entry: shutil.rmtree(entry / "checkpoint"),
+    "a checkpoint that cannot be read": lambda entry: (entry / "checkpoint/x").symlink_to("/nowhere"),
     "an empty folder": lambda entry: [shutil.rmtree(entry), entry.mkdir()],
 }
 
@@ -292,6 +294,18 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, recipe, caplog, w
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 2
     assert all(text.startswith("GANs are not kept for other runs: config.gan.cache: [Errno ") for text in warnings)
+
+
+def test_a_disk_that_is_full_where_an_entry_goes_is_the_workdirs_fault(tmp_path, recipe, monkeypatch):
+    study(tmp_path / "a", recipe)
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    copytree = shutil.copytree
+    monkeypatch.setattr(cache.shutil, "copytree", lambda *paths: copytree(*paths, copy_function=full))
+    with pytest.raises(NotWritable, match="No space left on device.*free space there or choose another --workdir"):
+        study(tmp_path / "b", recipe)
 
 
 def test_a_disk_that_is_full_leaves_no_half_of_an_entry(tmp_path, recipe, caplog, monkeypatch):

@@ -124,7 +124,7 @@ def fetch(entry: Path | None, stage: Stage, images: Path, place: Place) -> None:
         grids = {step: (entry / f"{step}.png").read_bytes() for step, values in lines if "grid" in values}
         os.listdir(entry / "checkpoint" / str(lines[-1][0]))
         for path in (entry / "checkpoint").rglob("*"):  # what cannot be read is damaged; what then fails is writing
-            if path.is_file():
+            if not path.is_dir():
                 path.read_bytes()
     except (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile) as error:
         logging.warning("%s is damaged (%s): %s is made anew", entry, describe(error), stage.name)
