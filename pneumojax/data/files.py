@@ -134,12 +134,12 @@ def decode_all(
             if keep and one.pixels is not None:
                 pixels[row] = one.pixels
             # what cannot be read at the set's levels has had its say in them
-            own = found[row].own if one.why else one.own
-            found[row] = one._replace(pixels=None, group=own.group, black=own.black, white=own.white)
+            own = found[row][-3:] if one.why else one[-3:]
+            found[row] = Decoded(None, *one[1:-3], *own)
 
-    before = source.levels._replace(ranges=levels.together(one.own for one in found))
+    before = source.levels._replace(ranges=levels.together(one.own for one in found if one.group))
     decode_rows(rows, before, "decoding images")
-    seen = source.levels._replace(ranges=levels.together(one.own for one in found))
+    seen = source.levels._replace(ranges=levels.together(one.own for one in found if one.group))
     stale = [
         row for row, one in enumerate(found) if one.group and levels.used(one.own, before) != levels.used(one.own, seen)
     ]
