@@ -20,6 +20,7 @@ COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")  # pydicom m
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 PERCENTILES = (0.5, 99.5)
 BITS = 32  # stored, at most
+LARGEST = 1e30  # of numbers in a header
 MAPPED = 16  # bits: up to so many, each possible value is mapped once and not each pixel
 
 
@@ -121,7 +122,7 @@ def find(fields: list, name: str) -> Any:
 
 
 def number(fields: list, name: str) -> float | None:
-    """The first number of an element, None where it has none. Errors: Unreadable where it is not finite."""
+    """The first number of an element, None where it has none. Errors: Unreadable where it is none or has no bounds."""
     value = find(fields, name)
     if isinstance(value, MutableSequence):
         value = value[0]
@@ -131,8 +132,8 @@ def number(fields: list, name: str) -> float | None:
         given = float(value)
     except (TypeError, ValueError):
         given = math.nan
-    if not math.isfinite(given):
-        raise Unreadable(f"{name} {value} is no finite number: mend the header, or fetch it again")
+    if not abs(given) < LARGEST:
+        raise Unreadable(f"{name} {value} is no number of pixels: mend the header, or fetch it again")
     return given
 
 
@@ -211,7 +212,7 @@ def functional_groups(header) -> list:
 def table(header, fields: list, sequence: str, inputs: np.ndarray) -> Table | None:
     """The first look-up table of a sequence (PS3.3 C.11.1.1.1), with any number of bits an entry; None without one.
 
-    Errors: Unreadable where its data are fewer than its descriptor says.
+    Errors: Unreadable where its descriptor is none, or its data are fewer than it says.
     """
     item = (find(fields, sequence) or [None])[0]
     if item is None:
@@ -220,12 +221,14 @@ def table(header, fields: list, sequence: str, inputs: np.ndarray) -> Table | No
     if descriptor is None and data is None:
         return None
     little = header.original_encoding[1] is not False
-    count, first, *_ = words_of(descriptor, little).tolist() if descriptor is not None else (0, 0)
-    entries = words_of(data, little) if data is not None else np.zeros(0, np.uint16)
+    told, entries = (words_of(value, little) for value in (descriptor or b"", data or b""))
+    if len(told) != 3:
+        raise Unreadable(f"{sequence} has no LUTDescriptor of three numbers: mend the header, or fetch it again")
+    count, first, bits = told.tolist()
     count = count or 2**16
-    if len(entries) < count <= 2 * len(entries):  # two of 8 bits in a word
+    if len(entries) < count and bits <= 8:  # two in a word
         entries = entries.astype("<u2").view(np.uint8)
-    if descriptor is None or len(entries) < count:
+    if len(entries) < count:
         raise Unreadable(f"{sequence} has {len(entries)} of {count} entries: mend the header, or fetch it again")
     signed = isinstance(descriptor, MutableSequence) and descriptor[1] < 0
     return Table(placed(first, count, signed, inputs), entries[:count])
