@@ -11,7 +11,7 @@ from absl import logging
 from clu import platform
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from pneumojax import checkpoint, data, errors, gan, plan, report, results, sharding, systems
+from pneumojax import checkpoint, data, environment, errors, gan, plan, report, results, sharding, systems
 from pneumojax import run as runs
 from pneumojax import workdir as workdirs
 from pneumojax.config import frozen, validate
@@ -58,7 +58,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """
     validate(config)
     resolved = json.loads(config.to_json())
-    with workdirs.claimed(workdir, resolved):
+    with environment.pinned(), workdirs.claimed(workdir, resolved):
         if (workdir / "results.json").exists():
             logging.info("%s is whole; nothing to do", workdir)
         else:
@@ -67,6 +67,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             planned = plan_of(loaded, workdir)
             record = plan.record(planned.plans, planned.world.names)
             workdirs.record_plan(workdir, resolved, record, data.fingerprint(loaded.images), loaded.prepared.facts)
+            environment.record(workdir / "environment.json", plan.own_modules(config))
             platform.work_unit().create_artifact(platform.ArtifactType.DIRECTORY, str(workdir), "workdir")
             place = Place(workdir, Writer(workdir, resolved), timings)
             generated, lost = generate(loaded, planned, place)
@@ -267,7 +268,7 @@ def write(loaded: Loaded, planned: Planned, diverged: dict[Stage, Diverged], pla
         **scored,
         "gan": results.gan_of(config, workdir),
         "timings_s": place.timings.seconds,
-        "environment": workdirs.environment(),
+        "environment": environment.joined(environment.recorded(workdir / "environment.json")),
     }
     workdirs.write_predictions(workdir, predictions, config.data.classes)
     written = runs.load(workdir, facts)
