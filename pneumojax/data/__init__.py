@@ -46,6 +46,21 @@ def load(config, size: int) -> Images:
     return images
 
 
+def check_memory(counts: dict[int, int], config) -> None:
+    """Errors: BadInput where images take more than `config.memory`: twice their pixels, as decoded and on the device.
+
+    Args:
+      counts: pixels of a side → how many images.
+    """
+    gigabytes = 2 * sum(count * size**2 for size, count in counts.items()) / 1e9
+    if gigabytes > config.memory:
+        listed = " and ".join(f"{count} images of {size} x {size} pixels" for size, count in counts.items() if count)
+        raise BadInput(
+            f"config.data.memory={config.memory}: {listed} take {gigabytes:.3g} gigabytes, as they are decoded and as "
+            "they lie on the device; raise it, or give config.data.residence='stream'"
+        )
+
+
 def check_classes(images: Images, config) -> None:
     """Errors: BadInput where a class has no image."""
     folders = sorted({name.rpartition("/")[0] for name in images.names})
