@@ -1,7 +1,8 @@
 """Trained GANs by content, shared by runs: what depends on nothing else need not be made again.
 
 An entry is a folder whose name is a hash of all that its images depend on: the GAN's code and config, the images that
-it sees, its seed, what it is to make, versions, flags and devices. It holds the last checkpoint, the images, losses and grids.
+it sees, its seed, what it is to make, versions, flags and devices. It holds the last checkpoint, the images, losses and
+grids.
 """
 
 import ast
