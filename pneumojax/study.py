@@ -257,6 +257,7 @@ def write(loaded: Loaded, planned: Planned, diverged: dict[Stage, Diverged], pla
             "images": len(own.names),
             "classes": list(config.data.classes),
             "class_counts": np.bincount(own.labels, minlength=len(config.data.classes)).tolist(),
+            "used": data.counted(own, config.data.classes),
             "patients": len(set(own.patients)),
             "patients_unknown": sum(map(str.__eq__, own.names, own.patients)),
             "external": {part.partition("/")[2]: len(rows) for part, rows in loaded.external.items()},

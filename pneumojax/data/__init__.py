@@ -38,12 +38,17 @@ def load(config, size: int) -> Images:
     Errors: BadInput for an unknown name, and what the module says of files that it cannot use.
     """
     images = lookup.load("pneumojax.data", config.name, "load", "config.data.name").load(config, size)
-    counts = Counter(zip(images.parts, images.labels.tolist(), strict=True))
-    used = ", ".join(f"{part} {config.classes[label]} {n}".lstrip() for (part, label), n in sorted(counts.items()))
+    used = ", ".join(f"{what} {n}" for what, n in counted(images, config.classes).items())
     left_out = ", ".join(f"{n} {why}" for why, n in images.left_out.items()) or "nothing"
     where = config.dir or config.name
     logging.info("%s: %d images are used: %s; left out: %s", where, len(images.names), used, left_out)
     return images
+
+
+def counted(images: Images, classes) -> dict[str, int]:
+    """Images of each part and class, `train/NORMAL`; of each class where there are no parts."""
+    counts = Counter(zip(images.parts, images.labels.tolist(), strict=True))
+    return {f"{part}/{classes[label]}".lstrip("/"): n for (part, label), n in sorted(counts.items())}
 
 
 def check_memory(counts: dict[int, int], config) -> None:
