@@ -97,7 +97,8 @@ def load_pickle(path: Path, content: bytes):
     if content.startswith(b"PK"):
         check_archive(path, content)
     try:
-        with warnings.catch_warnings(action="ignore"):  # of its own about the kinds of tensors in it
+        # The warnings are about kinds of tensors; a sparse one with wrong indices would write beyond its numbers.
+        with warnings.catch_warnings(action="ignore"), torch.sparse.check_sparse_tensor_invariants():
             return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:  # its message advises to load the file unsafely: not repeated
         named = re.search(r"GLOBAL ([\w.]+)", str(error))

@@ -176,6 +176,14 @@ def test_sparse_and_quantised_tensors_are_read_as_what_they_stand_for(read, tens
         np.testing.assert_allclose(got[name], expected[name], rtol=1e-6)
 
 
+def test_a_sparse_tensor_whose_indices_lie_beyond_it_is_refused(read, tensors):
+    """PyTorch makes it all the same and writes beyond its memory."""
+    for index in (3, 10**6, -1):
+        beyond = torch.sparse_coo_tensor(torch.tensor([[index]]), torch.ones(1), (3,), check_invariants=False)
+        with pytest.raises(BadInput, match="w.pth is not a whole PyTorch file, fetch it again: .*ind"):
+            read(tensors | {"fc.bias": beyond})
+
+
 def test_tensors_that_share_their_numbers_and_files_of_before_pytorch_1_6_are_read(read, tensors):
     shared = tensors | {"layer1.1.bn1.weight": tensors["layer1.0.bn1.weight"], "bn1.bias": tensors["fc.weight"][0, :64]}
     check(read(shared), shared)

@@ -220,6 +220,7 @@ def no_floats(rng: np.random.Generator, folder: Path) -> Made:
         "scalar": lambda: t.reshape(-1)[0],
         "no numbers": lambda: t[:0],
         "one axis more": lambda: t[None],
+        "indices beyond": lambda: torch.sparse_coo_tensor([[10**6]], torch.ones(1), (3,), check_invariants=False),
         "nested": lambda: torch.nested.nested_tensor([t.reshape(-1), t.reshape(-1)[:1]]),
     }
     other = (torch.int64, torch.int8, torch.uint8, torch.uint16, torch.bool, torch.complex64, torch.complex32)
@@ -227,7 +228,7 @@ def no_floats(rng: np.random.Generator, folder: Path) -> Made:
     kind = any_of(rng, kinds)
     tensors[name] = kinds[kind]()
     torch.save(tensors, folder / "w.pth")
-    return Made(folder / "w.pth", None, (name,))
+    return Made(folder / "w.pth", None, ("indices",) if kind == "indices beyond" else (name,))
 
 
 class Anything:

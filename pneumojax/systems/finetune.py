@@ -54,8 +54,9 @@ def prepare(config) -> System:
     parameter_overview.log_parameter_overview(shapes, include_stats=False, msg=config.model.name)
     weights = pretrained.of_config(config)
     new = pretrained.start_from(shapes, weights.variables)[1] if weights else frozenset()
-    if weights and new:
-        logging.info("%d parameters start anew: %s", len(new), ", ".join(sorted(map(".".join, new))))
+    if weights:
+        anew = ", ".join(sorted(map(".".join, new))) or "the head is that of the weights as well"
+        logging.info("%d parameters start anew: %s", len(new), anew)
     system = System(config, model, weights, shapes, new, {})
     return system._replace(facts=facts_of(system))
 
