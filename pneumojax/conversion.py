@@ -22,7 +22,7 @@ from pneumojax.state_dict import passed_over
 from pneumojax.weights import floats, shape_of, shown
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-MOST_CLASSES = 100_000  # more are a damaged head
+MOST_CLASSES = 100_000  # of a head; what has more is damaged
 Table = Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]]
 
 

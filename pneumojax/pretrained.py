@@ -58,14 +58,14 @@ def load(
     """
     known = table(name)
     try:
-        if source == "torchvision":
-            held = weights.download(name, Path(cache).expanduser() / "weights", instead)
-        elif (path := Path(source).expanduser()).is_dir():
-            held = restore(path, name)
-        else:
-            held = weights.read(path)
-    except (OSError, ValueError, RuntimeError) as error:  # of the path: above all a folder that may not be entered
+        path = Path(source).expanduser()
+        folder = path.is_dir()
+    except (OSError, RuntimeError) as error:  # a folder above that may not be entered; ~ of nobody
         raise BadInput(f"{source} cannot be read: {describe(error)}; {weights.WANTED}") from error
+    if source == "torchvision":
+        held = weights.download(name, Path(cache).expanduser() / "weights", instead)
+    else:
+        held = restore(path, name) if folder else weights.read(path)
     try:
         tensors, said = of_network(held, known, name)
         variables = convert(tensors, name, allow_missing)
@@ -140,8 +140,8 @@ def restore(folder: Path, name: str) -> dict[str, np.ndarray]:
     for file, hash_then in files.items():  # before Orbax sees them, whose threads print tracebacks of their own
         try:
             whole = hash_of(folder / file) == hash_then
-        except OSError as error:
-            raise BadInput(f"{folder} cannot be read: {file}: {error.strerror}; convert the weights again") from error
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{folder} cannot be read: {describe(error)}; convert the weights again") from error
         if not whole:
             raise BadInput(f"{folder} is damaged: {shown(file)} is not as it was written; convert the weights again")
     entries = table(name, num_classes_of(shapes, name))

@@ -53,8 +53,8 @@ def read(path: Path):
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise BadInput(f"{path} is not there; {WANTED}") from error
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}; {WANTED}") from error
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read: {describe(error)}; {WANTED}") from error
     if content[4:9] == b"\0\0\0\0{":  # eight bytes of the header's length, then JSON
         return load_safetensors(path, content)
     if content.startswith((b"PK", b"\x80")):
@@ -225,8 +225,12 @@ def download(name: str, cache: Path, instead: str = "give a file"):
     path = cache / weights.url.rpartition("/")[2]
     remedy = f"fetch {weights.url} where there is a network and {instead}"
     try:
-        if path.exists() and not hash_fits(path):
-            raise BadInput(f"{path} does not have the hash that its name says; remove it, or {remedy}")
+        rotten = path.exists() and not hash_fits(path)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}; choose another model.cache, or {remedy}") from error
+    if rotten:
+        raise BadInput(f"{path} does not have the hash that its name says; remove it, or {remedy}")
+    try:
         return weights.get_state_dict(
             model_dir=os.fspath(cache), map_location="cpu", progress=True, check_hash=True, weights_only=True
         )

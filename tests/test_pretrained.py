@@ -174,7 +174,9 @@ def test_whatever_file_of_a_converted_folder_is_damaged_is_named(folder, tmp_pat
             if damaged is not None and damaged != content:
                 path.write_bytes(damaged)
             name = re.escape(str(path.relative_to(tmp_path / "copy")))
-            with pytest.raises(BadInput, match=rf"copy (is damaged|cannot be read): {name}.*convert the weights again"):
+            with pytest.raises(
+                BadInput, match=rf"copy (is damaged|cannot be read): .*{name}.*convert the weights again"
+            ):
                 pretrained.load(str(tmp_path / "copy"), "squeezenet")
             path.write_bytes(content)
     same(*(pretrained.load(str(one), "squeezenet").variables for one in (folder, tmp_path / "copy")))
