@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
 from pneumojax import gan, lookup, models, rules
 from pneumojax.errors import BadInput, describe
+from pneumojax.weights import from_scratch
 
 PLACES = ("data.dir", "data.cache", "gan.cache", "model.cache")  # of files, which no result depends on
 
@@ -123,7 +124,7 @@ def validate(config: ConfigDict) -> None:
         require(c.classifier.mode == "full", "classifier.mode", remedy)
     else:
         for name, default in models.fields(c.model.name).items():
-            remedy = f"weights are of the published network; give {default!r}, or config.model.weights='none'"
+            remedy = f"weights are of the published network; give {default!r}, or {from_scratch(c.classifier.mode)}"
             require(c.model.get(name, default) == default, f"model.{name}", remedy)
 
 
