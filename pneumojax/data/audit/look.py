@@ -9,7 +9,7 @@ from scipy import ndimage
 
 THUMBNAIL = 32  # pixels a side, stretched to a square
 BAR_LEVELS = 6  # pixels within so many levels of the edge's are of its bar; more than JPEG's noise
-BAR_SHARE = 0.95  # of a row's pixels that are; a letter within a bar does not end it
+BAR_SHARE = 0.9  # of a row's pixels that are; a letter within a bar does not end it
 BLACK, WHITE = 16, 239  # a bar up to, and from
 EXIF_ORIENTATION = 0x0112  # tag of Exif 2.32, table 4
 SCANNER = ("Manufacturer", "ManufacturerModelName")  # PS3.3 C.7.5.1

@@ -1,20 +1,12 @@
 """How pictures lie: which are turned, mirrored or inverted against most others of their set."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-UPRIGHT = "upright"
-SYMMETRIES = {  # how a picture lies → what makes it upright, of [..., S, S]
-    UPRIGHT: lambda a: a,
-    "mirrored": lambda a: a[..., ::-1],
-    "upside down": lambda a: a[..., ::-1, ::-1],
-    "upside down and mirrored": lambda a: a[..., ::-1, :],
-    "on its side, top to the right": lambda a: np.rot90(a, 1, (-2, -1)),
-    "on its side, top to the left": lambda a: np.rot90(a, 3, (-2, -1)),
-    "on its side and mirrored, top to the left": lambda a: np.swapaxes(a, -2, -1),
-    "on its side and mirrored, top to the right": lambda a: np.swapaxes(a[..., ::-1, ::-1], -2, -1),
-}
+UPRIGHT, MIRRORED = "upright", "mirrored"
+WAYS = (UPRIGHT, "on its side, top to the right", "upside down", "on its side, top to the left")
 SAMPLE = 200  # images, of which the one most like the others is the first to compare with
 ROUNDS = 4
 ALIKE = 0.5  # the median correlation from which a set has one layout
@@ -30,9 +22,19 @@ class Lie(NamedTuple):
     """How the pictures of a set lie."""
 
     common: float | None  # median correlation with the mean picture; None where they have no common layout
-    correlations: np.ndarray  # float [N], with the mean picture
-    how: tuple[str, ...]  # keys of SYMMETRIES
+    correlations: np.ndarray  # float [N], with the mean picture, as they lie
+    quarters: np.ndarray  # int [N], counterclockwise quarter turns that set them upright: rows of WAYS
+    mirrored: np.ndarray  # bool [N]
     inverted: np.ndarray  # bool [N], black for white
+
+    @property
+    def how(self) -> list[str]:
+        """In words, each; UPRIGHT for most."""
+        ways = [[way, f"{way}, {MIRRORED}"] for way in WAYS]
+        ways[0][1] = MIRRORED
+        return [
+            ways[turned][mirrored] for turned, mirrored in zip(self.quarters, self.mirrored.astype(int), strict=True)
+        ]
 
 
 def compare(thumbnails: np.ndarray) -> Lie:
@@ -44,38 +46,9 @@ def compare(thumbnails: np.ndarray) -> Lie:
     pictures = standardised(thumbnails)
     mean = align(pictures)
     for _ in range(ROUNDS):
-        lie = name(pictures, mean)
-        mean = mean_of(pictures, lie)  # of pictures as they lie unless that is clear: setting all alike exaggerates
+        lie = judge(pictures, mean)
+        mean = mean_of(pictures, lie)  # as they lie unless that is clearly wrong: setting all alike exaggerates
     return lie
-
-
-def name(pictures: np.ndarray, mean: np.ndarray) -> Lie:
-    """How standardised pictures, [N, S, S], lie against a mean picture, [S, S]."""
-    found = lying(mean) @ pictures.reshape(len(pictures), -1).T
-    correlations = found[0]
-    common = float(np.median(np.abs(found).max(0)))
-    how = np.full(len(pictures), UPRIGHT, object)
-    if len(pictures) < FEWEST or common < ALIKE:
-        return Lie(None, correlations, tuple(how), np.zeros(len(pictures), bool))
-    inverted = (-found.min(0) >= ALIKE) & (-found.min(0) >= found.max(0) + INVERTED)
-    found = np.where(inverted, -found, found)
-    nearest = found[0].copy()
-    for (way, turn), lying_so in zip(SYMMETRIES.items(), found, strict=True):
-        rows = np.flatnonzero((lying_so >= ALIKE) & (lying_so > nearest))
-        signs = np.where(inverted[rows], -1, 1)
-        rows = rows[signs * cosines_of_change(pictures[rows], mean, turn) <= TURNED]
-        how[rows], nearest[rows] = way, lying_so[rows]
-    return Lie(common, correlations, tuple(how), inverted)
-
-
-def mean_of(pictures: np.ndarray, lie: Lie) -> np.ndarray:
-    """The mean picture of norm 1, [S, S], of those set upright."""
-    how, signs = np.array(lie.how), np.where(lie.inverted, -1, 1).astype(np.float32)
-    flat, total = pictures.reshape(len(pictures), -1), 0
-    for way, turn in SYMMETRIES.items():
-        rows = how == way
-        total = total + turn((signs[rows] @ flat[rows]).reshape(pictures.shape[1:]))
-    return total / max(np.linalg.norm(total), 1e-6)
 
 
 def standardised(pictures: np.ndarray) -> np.ndarray:
@@ -84,33 +57,79 @@ def standardised(pictures: np.ndarray) -> np.ndarray:
     return centred / np.maximum(np.linalg.norm(centred, axis=(1, 2), keepdims=True), 1e-6)
 
 
-def lying(mean: np.ndarray) -> np.ndarray:
-    """[S, S] as it looks where it lies in each of SYMMETRIES: [8, S * S]."""
-    turned = [turn(mean).ravel() for turn in SYMMETRIES.values()]
-    turned[4], turned[5] = turned[5], turned[4]  # two quarter turns undo each other, all others themselves
-    return np.stack(turned)
+def turn(pictures: np.ndarray, quarters: int) -> np.ndarray:
+    """[..., S, S] by quarter turns, counterclockwise."""
+    return np.rot90(pictures, quarters, (-2, -1))
+
+
+def mirror(pictures: np.ndarray) -> np.ndarray:
+    """[..., S, S], left for right."""
+    return pictures[..., ::-1]
+
+
+def symmetries(quarters: int) -> tuple[Callable, Callable]:
+    """What sets a picture upright that lies so many quarter turns off, and one that is mirrored as well."""
+    return (lambda pictures: turn(pictures, quarters)), (lambda pictures: mirror(turn(pictures, quarters)))
+
+
+def correlate(pictures: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Correlations of [N, S, S], set upright in each way, and mirrored, with [S, S]: [4, 2, N]."""
+    lying = [[turn(one, -quarters).ravel() for one in (mean, mirror(mean))] for quarters in range(len(WAYS))]
+    return np.array(lying) @ pictures.reshape(len(pictures), -1).T
 
 
 def align(pictures: np.ndarray) -> np.ndarray:
     """The mean, [S, S], of pictures turned, mirrored and inverted to be most alike; it lies as most of them do."""
-    flat = pictures.reshape(len(pictures), -1)
-    some = flat[np.linspace(0, len(flat) - 1, min(SAMPLE, len(flat))).astype(int)]
-    mean = some[(some @ some.T).mean(1).argmax()].reshape(pictures.shape[1:])
+    some = pictures[np.linspace(0, len(pictures) - 1, min(SAMPLE, len(pictures))).astype(int)]
+    flat = some.reshape(len(some), -1)
+    mean = some[(flat @ flat.T).mean(1).argmax()]
     for _ in range(ROUNDS):
-        found = lying(mean) @ flat.T
+        found = correlate(pictures, mean).reshape(2 * len(WAYS), -1)
         best = np.abs(found).argmax(0)
-        signs = np.sign(found[best, np.arange(len(flat))])
-        mean = np.zeros_like(mean)
-        for number, turn in enumerate(SYMMETRIES.values()):
-            mean = mean + turn((np.where(best == number, signs, 0) @ flat).reshape(mean.shape))
-        mean = mean / max(np.linalg.norm(mean), 1e-6)
-    most = np.bincount(best * 2 + (signs < 0), minlength=2 * len(SYMMETRIES)).argmax()
-    return (-1 if most % 2 else 1) * lying(mean)[most // 2].reshape(mean.shape)
+        inverted = found[best, np.arange(len(pictures))] < 0
+        lie = Lie(None, found[0], best // 2, best % 2 == 1, inverted)
+        mean = mean_of(pictures, lie)
+    most = np.bincount(best * 2 + inverted, minlength=4 * len(WAYS)).argmax()
+    lying = turn(mirror(mean) if most // 2 % 2 else mean, -(most // 4))
+    return -lying if most % 2 else lying
 
 
-def cosines_of_change(pictures: np.ndarray, mean: np.ndarray, turn) -> np.ndarray:
-    """Cosines of what a symmetry changes in each of [N, S, S] with what it changes in [S, S]."""
-    change, turned = mean - turn(mean), turn(pictures)
-    product = np.einsum("nij,ij->n", pictures, change) - np.einsum("nij,ij->n", turned, change)
-    norms = np.sqrt(np.maximum(2 - 2 * np.einsum("nij,nij->n", pictures, turned), 0)) * np.linalg.norm(change)
-    return product / np.maximum(norms, 1e-6)
+def mean_of(pictures: np.ndarray, lie: Lie) -> np.ndarray:
+    """The mean picture of norm 1, [S, S], of those set upright."""
+    ways = lie.quarters * 2 + lie.mirrored
+    signs = np.where(lie.inverted, -1, 1).astype(np.float32)
+    weights = np.where(ways == np.arange(2 * len(WAYS))[:, None], signs, 0)
+    sums = (weights @ pictures.reshape(len(pictures), -1)).reshape(len(WAYS), 2, *pictures.shape[1:])
+    total = sum(turn(plain, quarters) + mirror(turn(other, quarters)) for quarters, (plain, other) in enumerate(sums))
+    return total / max(np.linalg.norm(total), 1e-6)
+
+
+def judge(pictures: np.ndarray, mean: np.ndarray) -> Lie:
+    """How standardised pictures, [N, S, S], lie against a mean picture, [S, S]."""
+    found = correlate(pictures, mean)
+    correlations, common = found[0, 0], float(np.median(np.abs(found).max((0, 1))))
+    quarters, mirrored = np.zeros(len(pictures), int), np.zeros(len(pictures), bool)
+    if len(pictures) < FEWEST or common < ALIKE:
+        return Lie(None, correlations, quarters, mirrored, mirrored)
+    lowest, highest = found.min((0, 1)), found.max((0, 1))
+    inverted = (-lowest >= ALIKE) & (-lowest >= highest + INVERTED)
+    signs = np.where(inverted, -1, 1).astype(np.float32)
+    found = signs * found
+    nearest = found[0].max(0)
+    for quarter in range(1, len(WAYS)):
+        for own, symmetry in zip(found[quarter], symmetries(quarter), strict=True):
+            rows = np.flatnonzero((own >= ALIKE) & (own > nearest))
+            rows = rows[signs[rows] * cosines_of_change(pictures[rows], mean, symmetry) <= TURNED]
+            quarters[rows], nearest[rows] = quarter, own[rows]
+    for quarter in range(len(WAYS)):
+        rows = np.flatnonzero((quarters == quarter) & (found[quarter, 1] > np.maximum(found[quarter, 0], ALIKE)))
+        upright = turn(pictures[rows], quarter)
+        mirrored[rows] = signs[rows] * cosines_of_change(upright, mean, mirror) <= TURNED
+    return Lie(common, correlations, quarters, mirrored, inverted)
+
+
+def cosines_of_change(pictures: np.ndarray, mean: np.ndarray, symmetry: Callable) -> np.ndarray:
+    """Cosines of what a symmetry changes in each of [N, S, S] with what it changes in the mean picture, [S, S]."""
+    changes, change = pictures - symmetry(pictures), mean - symmetry(mean)
+    norms = np.linalg.norm(changes, axis=(1, 2)) * np.linalg.norm(change)
+    return np.einsum("nij,ij->n", changes, change) / np.maximum(norms, 1e-6)

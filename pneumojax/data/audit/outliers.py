@@ -50,7 +50,8 @@ def of_levels(difference: np.ndarray) -> str:
 
 def of_picture(lie: orientation.Lie, row: int) -> str:
     """In words, how a picture differs from the mean one."""
-    words = [lie.how[row]] if lie.how[row] != orientation.UPRIGHT else []
+    how = lie.how[row]
+    words = [how] if how != orientation.UPRIGHT else []
     words += ["inverted"] if lie.inverted[row] else []
     words += [f"correlation with the mean picture {lie.correlations[row]:.2f}"]
     return ", ".join(words)
