@@ -50,7 +50,7 @@ def look(gray: np.ndarray, content: bytes) -> Look:
     scanner, bits = read_header(content)
     return Look(
         histogram=(np.array(image.histogram()) / gray.size).astype(np.float32),
-        thumbnail=np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=3.0)),
+        thumbnail=np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=1.0)),
         bars=tuple(bar(edge) for edge in (gray, gray[::-1], gray.T, gray.T[::-1])),
         marks=find_marks(image),
         exif=exif_orientation(content),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 UPRIGHT, MIRRORED = "upright", "mirrored"
 WAYS = (UPRIGHT, "on its side, top to the right", "upside down", "on its side, top to the left")
@@ -43,11 +44,12 @@ def compare(thumbnails: np.ndarray) -> Lie:
     The mean is of pictures set alike; what most are is upright. So the rule knows no chest: where most lie wrong, the
     others are named.
     """
-    pictures = standardised(thumbnails)
-    mean = align(pictures)
-    for _ in range(ROUNDS):
-        lie = judge(pictures, mean)
-        mean = mean_of(pictures, lie)  # as they lie unless that is clearly wrong: setting all alike exaggerates
+    with threadpool_limits(1, "blas"):  # products so small take five times as long on all cores
+        pictures = standardised(thumbnails)
+        mean = align(pictures)
+        for _ in range(ROUNDS):
+            lie = judge(pictures, mean)
+            mean = mean_of(pictures, lie)  # as they lie unless that is clearly wrong: setting all alike exaggerates
     return lie
 
 
