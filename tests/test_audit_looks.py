@@ -53,6 +53,7 @@ def test_phantoms_have_no_groups_no_bars_no_marks_and_all_lie_alike(plain):
     assert "found groups" not in found["gray_levels"]["sources"]
     assert found["signs"] == {}
     assert found["orientation"]["turned"] == found["orientation"]["inverted"] == []
+    assert found["orientation"]["mirrored_to_each_other"] == []
     assert found["orientation"]["shapes"] == {"square": 2 * COUNT}
     assert found["orientation"]["common_layout"] > orientation.ALIKE
     assert found["marks"] == found["widest_bars"] == {}
@@ -179,6 +180,12 @@ def test_a_class_that_lies_otherwise_is_named_and_told(tmp_path, pictures, way, 
     assert sign["tell"]["PNEUMONIA from NORMAL"]["auc"] == pytest.approx(0.95)
     assert f"{COUNT - 4} images probably lie otherwise than most: {COUNT - 4} {way}." in banners(page)
     assert sign["statement"] in banners(page)
+
+
+def test_classes_that_are_mirror_images_of_each_other_are_told(tmp_path, pictures):
+    found, page = run(tmp_path, {name: np.fliplr(own) if is_sick(name) else own for name, own in pictures.items()})
+    assert found["orientation"]["mirrored_to_each_other"] == [["NORMAL", "PNEUMONIA"]]
+    assert "NORMAL and PNEUMONIA are mirror images of each other, in the mean." in banners(page)
 
 
 def test_exif_orientations_are_counted(tmp_path, pictures):

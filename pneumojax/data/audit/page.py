@@ -75,6 +75,8 @@ def alarms(found: dict) -> list[tuple[str, str]]:
     if len(turned) >= TURNED * found["images"]:
         ways = ", ".join(f"{len(own)} {way}" for way, own in by(lambda one: one["how"], turned).items())
         told.append(("Orientation", f"{len(turned)} images probably lie otherwise than most: {ways}."))
+    for one, other in found["orientation"]["mirrored_to_each_other"]:
+        told.append(("Orientation", f"{one} and {other} are mirror images of each other, in the mean."))
     if inverted:
         told.append(("Inverted", f"{len(inverted)} images are probably black for white."))
     return told

@@ -33,7 +33,8 @@ def describe(seen: Sequence[Seen], lie: orientation.Lie, asked: dict[str, questi
     """What `audit.json` holds of them.
 
     Returns: {"orientation": {"exif": {orientation: images}, "shapes": {shape: images}, "common_layout": correlation or
-    None, "turned": [{"file", "how"}], "inverted": [names]}, "borders": {"NORMAL train": {"images", edge: mean share}},
+    None, "sided": whether single mirrored images were looked for, "mirrored_to_each_other": pairs of classes and parts,
+    "turned": [{"file", "how"}], "inverted": [names]}, "borders": {"NORMAL train": {"images", edge: mean share}},
     "widest_bars": {name: words}, "marks": {name: boxes, as shares of the sides}, "signs": {sign: {"images", "by_class",
     "by_part", "tell", "statement"}}}.
     """
@@ -46,6 +47,8 @@ def describe(seen: Sequence[Seen], lie: orientation.Lie, asked: dict[str, questi
             "exif": dict(Counter(str(one.look.exif) for one in seen if one.look.exif != 1)),
             "shapes": dict(Counter(shape(one) for one in seen)),
             "common_layout": lie.common,
+            "sided": lie.sided,
+            "mirrored_to_each_other": mirrored_groups(seen) if lie.common is not None else [],
             "turned": [{"file": name, "how": how} for name, how in turned],
             "inverted": [one.name for one, inverted in zip(seen, lie.inverted, strict=True) if inverted],
         },
@@ -54,6 +57,13 @@ def describe(seen: Sequence[Seen], lie: orientation.Lie, asked: dict[str, questi
         "marks": {one.name: one.look.marks for one in seen if one.look.marks},
         "signs": {sign: describe_sign(sign, seen, has, asked) for sign, has in borne.items() if has.any()},
     }
+
+
+def mirrored_groups(seen: Sequence[Seen]) -> list[list[str]]:
+    """Classes, and parts, that are mirror images of each other in the mean."""
+    thumbnails = np.stack([one.look.thumbnail for one in seen])
+    keys = (list(map(class_of, seen)), list(map(part_of, seen)))
+    return [pair for own in keys for pair in orientation.mirrored_to_each_other(thumbnails, own)]
 
 
 def shape(one: Seen) -> str:
