@@ -5,6 +5,7 @@ import re
 from functools import partial
 
 from pneumojax.data.decode import FITS
+from pneumojax.data.levels import WINDOWS
 from pneumojax.protocols import PROTOCOLS
 from pneumojax.tuning import MODES, SCHEDULES
 
@@ -24,6 +25,7 @@ MAY_BE_ZERO = (
 CHOICES = {
     "data.on_bad": ("error", "skip"),
     "data.fit": FITS,
+    "data.window": WINDOWS,
     "data.residence": ("device", "stream"),
     "model.dtype": ("float32", "bfloat16"),
     "classifier.mode": MODES,

@@ -147,7 +147,7 @@ def seen_by_gans(loaded: Loaded) -> Table:
     size, pixels = config.gan.image_size, own.pixels
     if size != config.model.image_size or config.data.residence == "stream":
         at_rest = data.load(ConfigDict({**config.data, "residence": "device"}), size)
-        if at_rest.names != own.names:
+        if (at_rest.names, at_rest.gray) != (own.names, own.gray):
             raise BadInput(f"config.data.dir={config.data.dir!r}: files came or went while they were read; start again")
         pixels = at_rest.pixels
     return Table(sharding.replicate(pixels), own.labels)
@@ -261,6 +261,7 @@ def write(loaded: Loaded, planned: Planned, diverged: dict[Stage, Diverged], pla
             "official_groups_on_both_sides": plan.official_groups_on_both_sides(planned.plans),
             "skipped": list(loaded.images.skipped),
             "left_out": loaded.images.left_out,
+            "gray": loaded.images.gray,
             "fingerprint": data.fingerprint(loaded.images),
         },
         "classifier": {"system": config.system.name, **loaded.prepared.facts},

@@ -30,6 +30,7 @@ class Images(NamedTuple):
     subtypes: tuple[str, ...]  # `bacteria`, `virus`; '' for none
     skipped: tuple[str, ...] = ()  # unreadable files that `data.on_bad='skip'` left out, with reasons
     left_out: dict[str, int] = {}  # why files are not among the images → how many
+    gray: dict = {}  # how stored values became gray: `levels.facts`, and of external sets "external": {name: facts}
 
 
 def load(config, size: int) -> Images:
@@ -100,6 +101,7 @@ def with_external(images: Images, config, size: int) -> tuple[Images, dict[str, 
             subtypes=(*images.subtypes, *(loaded.subtypes[row] for row in fresh)),
             skipped=(*images.skipped, *(prefix + line for line in loaded.skipped)),
             left_out=images.left_out | {prefix + why: count for why, count in left_out.items()},
+            gray=images.gray | {"external": images.gray.get("external", {}) | {name: loaded.gray}},
         )
     return images, sets
 
