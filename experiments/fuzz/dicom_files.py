@@ -86,9 +86,7 @@ def lut_item(table: Table, signed: bool, big: bool) -> Dataset:
 
 
 def write(made: Dataset, path: Path, syntax: str = "explicit", preamble: bool = True) -> None:
-    """Writes a file, compressed where `syntax` says so."""
-    if syntax == "RLE":
-        made.compress(uid.RLELossless)
+    """Writes a file, compressed by GDCM where `syntax` says so."""
     content = io.BytesIO()
     pydicom.dcmwrite(content, made, enforce_file_format=True)
     path.write_bytes(content.getvalue()[0 if preamble else 132 :])

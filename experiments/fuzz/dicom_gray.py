@@ -102,6 +102,7 @@ def _chosen(one: Mono, mode: str) -> np.ndarray | None:
         low, high = min(one.padding, default=0), max(one.padding, default=0)
         real = x[(one.stored < low) | (one.stored > high)] if one.padding else x.ravel()
         low, high = np.percentile(real, (0.5, 99.5))
+        low, high = (low, high) if low < high else (real.min(), real.max())
         return (x - low) / (high - low) if high > low else np.zeros_like(x)
     if one.voi and (mode == "as viewer" or not wanted):
         entries = looked_up(one.voi, x)

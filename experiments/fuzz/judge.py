@@ -26,6 +26,7 @@ class Expected(NamedTuple):
     why: str = ""  # a regular expression for the refusal; with grays: it may be refused as well
     most: float = 1.0  # gray levels that a pixel may differ by at SIDE, in a right picture
     patient: str = ""  # pictures with equal ones are of one patient; '' where the header tells none
+    how: str = ""  # it was made
 
 
 class Loaded(NamedTuple):
