@@ -81,10 +81,11 @@ def check_picture(header) -> None:
     """Errors: Unreadable for what is no single picture in gray or RGB, with the remedy."""
     if find([header], "PixelData") is None:
         of = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
-        name = getattr(of, "name", None) or "without a SOP class"
+        name = getattr(of, "name", None) or "of no SOP class"
         if find([header], "FloatPixelData") is not None or find([header], "DoubleFloatPixelData") is not None:
             raise Unreadable(f"pixels that are fractions ({name}): convert it to whole numbers")
-        remedy = "leave it out, or fetch it again" if "Image" in name else "leave it out"
+        whole = "Storage" in name and "Image" not in name  # else the picture may have been cut off
+        remedy = "leave it out" if whole else "leave it out, or fetch it again"
         raise Unreadable(f"a DICOM without a picture ({name}): {remedy}")
     needed = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation")
     for field in (*needed, "PhotometricInterpretation"):
@@ -155,7 +156,7 @@ def stored(header) -> Pixels:
         raise Passing(f"compressed as {syntax.name}, of which {wanted}: install one, or convert it")
     # else pydicom drops what is above BitsStored bits, wherever HighBit is
     samples, _ = decoder.as_array(header, correct_unused_bits=False)
-    samples = samples.view(f"u{samples.itemsize}")
+    samples = samples.astype(samples.dtype.newbyteorder("="), copy=False).view(f"u{samples.itemsize}")
     if shift or bits < 8 * samples.itemsize:
         samples = (samples >> shift) & (2**bits - 1)
     signed = header.PixelRepresentation == 1

@@ -134,14 +134,20 @@ def decode_all(
             if keep and one.pixels is not None:
                 pixels[row] = one.pixels
             # what cannot be read at the set's levels has had its say in them
-            own = found[row].own if one.why else one.own
-            found[row] = one._replace(pixels=None, group=own.group, black=own.black, white=own.white)
+            own = found[row][-3:] if one.why else one[-3:]
+            found[row] = Decoded(None, *one[1:-3], *own)
 
-    before = source.levels._replace(ranges=levels.together(one.own for one in found))
-    decode_rows(rows, before, "decoding images")
-    seen = source.levels._replace(ranges=levels.together(one.own for one in found))
+    def of_set() -> Levels:
+        return alone._replace(ranges=levels.together(one.own for one in found if one.group))
+
+    alone = source.levels
+    before, anew = of_set(), set(rows)
+    decode_rows(rows, alone, "decoding images")
+    seen = of_set()
     stale = [
-        row for row, one in enumerate(found) if one.group and levels.used(one.own, before) != levels.used(one.own, seen)
+        row
+        for row, one in enumerate(found)
+        if one.group and levels.used(one.own, alone if row in anew else before) != levels.used(one.own, seen)
     ]
     decode_rows(stale, seen, "decoding images at the set's gray levels")
     columns = zip(Decoded._fields[1:], zip(*(one[1:] for one in found), strict=True), strict=True)

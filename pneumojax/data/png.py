@@ -32,7 +32,7 @@ def read(content: bytes, _: int | None, levels: Levels) -> Picture:
         samples = sixteen_bits(content, colour)
         own = range_of(samples, colour, found.get(b"sBIT", b""))
         gray = samples if samples.ndim == 2 else luma(samples)
-        gray = to_uint8(gray / np.float32(used(own, levels).white))
+        gray = to_uint8(gray / used(own, levels).white)
         return upright(Picture(gray, *gray.shape[::-1], f"{SIXTEEN[colour]}, 16 bits", own=own), told)
     with opened(content) as file:
         if file.mode not in MODES:
