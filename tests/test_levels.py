@@ -328,7 +328,8 @@ def test_a_run_keeps_its_numbers_and_predict_uses_them(tiny_flags, tmp_path, cap
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(png16(rng.integers(0, 4096, (20, 20)).astype(np.uint16)))
     fields = {"data.name": "folder", "data.dir": tmp_path / "set", "data.cache": tmp_path / "cache", "trials": "(0,)"}
-    flags = [*tiny_flags, "--config.data.subset=(12, 20)", *(f"--config.{name}={v}" for name, v in fields.items())]
+    fields |= {"protocols": "('clean',)", "arms": "('without_gan',)", "data.subset": "(12, 20)"}
+    flags = [*tiny_flags, *(f"--config.{name}={value}" for name, value in fields.items())]
     workdir = finish(flags, tmp_path / "run")
     run = json.loads((workdir / "results.json").read_text())
     groups = {"PNG of 16 bits": {"black": 0, "white": 4095, "bits": 12}}
@@ -337,7 +338,7 @@ def test_a_run_keeps_its_numbers_and_predict_uses_them(tiny_flags, tmp_path, cap
 
     def answers(content: bytes, name: str) -> list:
         (tmp_path / name).write_bytes(content)
-        return predict.classify_files(workdir, "trial0/clean/with_gan", [tmp_path / name])[0]
+        return predict.classify_files(workdir, "trial0/clean/without_gan", [tmp_path / name])[0]
 
     dim = rng.integers(0, 300, (20, 20)).astype(np.uint16)
     by_the_run = encoded((dim / 4095 * 255).round().astype(np.uint8), "PNG")
@@ -348,5 +349,5 @@ def test_a_run_keeps_its_numbers_and_predict_uses_them(tiny_flags, tmp_path, cap
         (dicom(RAMP), "d.dcm", "d.dcm': the run knows no DICOM of 16 bits: 0 is black and 4095 white, by this image"),
     ):
         (tmp_path / name).write_bytes(content)
-        assert call(predict.main, tmp_path / name, f"--workdir={workdir}")[0] == 0
+        assert call(predict.main, tmp_path / name, f"--workdir={workdir}", "--classifier=trial0/clean/without_gan")[0] == 0
         assert caplog.text.count(words) == 1

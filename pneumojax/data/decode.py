@@ -116,9 +116,8 @@ def read(content: bytes, name: str, at_least: int | None = None, levels: Levels 
     except MemoryError as error:
         raise Passing("it does not fit the memory that is free: reduce it, or give more") from error
     except Exception as error:  # decoders raise anything for damaged files
-        # pydicom lacks what it needs: that may be mended without the file
-        kind = Passing if isinstance(error, RuntimeError) else Unreadable
-        raise kind(f"damaged or of a rare kind ({describe(error)}): fetch it again, or convert it") from error
+        problem = f"damaged or of a rare kind ({describe(error)}): fetch it again, or convert it"
+        raise Unreadable(problem) from error
     return picture
 
 

@@ -154,8 +154,12 @@ def stored(header) -> Pixels:
     if not decoder.is_available:
         wanted = " or ".join(decoder.missing_dependencies)
         raise Passing(f"compressed as {syntax.name}, of which {wanted}: install one, or convert it")
-    # else pydicom drops what is above BitsStored bits, wherever HighBit is
-    samples, _ = decoder.as_array(header, correct_unused_bits=False)
+    try:
+        # else pydicom drops what is above BitsStored bits, wherever HighBit is
+        samples, _ = decoder.as_array(header, correct_unused_bits=False)
+    except RuntimeError as error:  # of the libraries that it asks; another one may do better
+        problem = f"{syntax.name} that cannot be decoded here ({describe(error)})"
+        raise Passing(f"{problem}: convert it, or fetch it again") from error
     samples = samples.astype(samples.dtype.newbyteorder("="), copy=False).view(f"u{samples.itemsize}")
     if shift or bits < 8 * samples.itemsize:
         samples = (samples >> shift) & (2**bits - 1)
