@@ -349,5 +349,7 @@ def test_a_run_keeps_its_numbers_and_predict_uses_them(tiny_flags, tmp_path, cap
         (dicom(RAMP), "d.dcm", "d.dcm': the run knows no DICOM of 16 bits: 0 is black and 4095 white, by this image"),
     ):
         (tmp_path / name).write_bytes(content)
-        assert call(predict.main, tmp_path / name, f"--workdir={workdir}", "--classifier=trial0/clean/without_gan")[0] == 0
+        assert (
+            call(predict.main, tmp_path / name, f"--workdir={workdir}", "--classifier=trial0/clean/without_gan")[0] == 0
+        )
         assert caplog.text.count(words) == 1

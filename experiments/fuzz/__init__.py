@@ -7,5 +7,5 @@ class Outcome(NamedTuple):
     """What came of one case."""
 
     kind: str  # of the input, a row of the table, e.g. 'weights: prefix'
-    result: str  # right, refused (one clear error where the reference cannot read it either, or a rule refuses it), wrong, silent
+    result: str  # right, wrong, silent, or refused: one clear error where the reference or a rule has one too
     detail: str = ""  # what was made and what differs, for 'wrong' and 'silent'

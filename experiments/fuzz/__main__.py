@@ -9,10 +9,14 @@ if __name__ == "__main__":
     runtime.configure()  # before anything imports jax
 
 import argparse
+import json
+import os
 import pkgutil
+import signal
 import sys
 import tempfile
 import traceback
+import warnings
 import zlib
 from collections import Counter, defaultdict
 from importlib import import_module
@@ -25,6 +29,7 @@ from experiments.fuzz import Outcome
 
 RESULTS = ("right", "refused", "wrong", "silent", "crashed")
 SHOWN = 3  # details of a row
+SECONDS = 60  # that a case may take
 
 
 def kinds() -> list[str]:
@@ -36,14 +41,34 @@ def kinds() -> list[str]:
 
 def tried(kind: str, number: int, seed: int) -> Outcome:
     """Case `number` of a kind. An exception that is not told as a refusal is a crash."""
-    module = import_module(f"experiments.fuzz.{kind}")
     rng = np.random.default_rng([seed, zlib.crc32(kind.encode()), number])
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return module.case(rng, Path(folder))
+            return import_module(f"experiments.fuzz.{kind}").case(rng, Path(folder))
         except Exception:
             last = traceback.format_exc().splitlines()
             return Outcome(kind, "crashed", " / ".join(line.strip() for line in last[-6:]))
+
+
+def tried_apart(kind: str, number: int, seed: int) -> Outcome:
+    """The same in a process of its own: a decoder that ends its process, or never ends, is a crash of this case."""
+    import_module(f"experiments.fuzz.{kind}")
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # jax's, whose threads the child lacks and does not use
+        child = os.fork()
+    if not child:
+        signal.alarm(SECONDS)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        with open(writing, "w") as pipe:
+            json.dump(tried(kind, number, seed), pipe)
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as pipe:
+        told = pipe.read()
+    _, status = os.waitpid(child, 0)
+    why = f"its process ended with {os.waitstatus_to_exitcode(status)}"
+    return Outcome(*json.loads(told)) if status == 0 else Outcome(kind, "crashed", why)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,13 +81,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.only:
         kind, _, number = options.only.partition(":")
-        outcome = tried(kind, int(number), options.seed)
+        outcome = tried_apart(kind, int(number), options.seed)
         print(*outcome, sep="\n")
         return int(outcome.result not in ("right", "refused"))
     counts, details = defaultdict(Counter), defaultdict(list)
     for kind in options.kinds:
         for number in range(-(-options.cases // len(options.kinds))):
-            outcome = tried(kind, number, options.seed)
+            outcome = tried_apart(kind, number, options.seed)
             counts[outcome.kind][outcome.result] += 1
             if outcome.detail and outcome.result not in ("right", "refused"):
                 details[outcome.kind].append(f"{kind}:{number} {outcome.result}: {outcome.detail}")

@@ -66,7 +66,8 @@ def told(pictures: dict[str, Mono], expected: dict[str, Expected]) -> str:
 
     def short(value):
         if isinstance(value, Table):
-            return f"{len(value.entries)} entries from {value.first}, {value.bits} bits, {value.form}, ≤ {value.entries.max()}"
+            top = value.entries.max()
+            return f"{len(value.entries)} entries from {value.first}, {value.bits} bits, {value.form}, to {top}"
         return value
 
     lines = []
@@ -92,6 +93,7 @@ def monochrome(rng, path: Path, theme: str, common: dict) -> tuple[Mono, Expecte
     syntaxes = dicom_files.SYNTAXES if likely(rng, theme == "syntax", 0.1) else ("explicit", "implicit")
     syntax = str(rng.choice(syntaxes))
     syntax = "RLE" if bits < 8 and syntax in dicom_files.BY_GDCM else syntax  # GDCM would end the process
+    syntax = "explicit" if bits <= 8 < allocated and syntax == "RLE" else syntax  # pydicom would write one byte of two
     odd_bits = likely(rng, theme == "bits", 0.2) and syntax not in dicom_files.BY_GDCM
     high_bit = int(rng.choice([bits - 1, allocated - 1, rng.integers(bits - 1, allocated)])) if odd_bits else bits - 1
     # an overlay in the bits that the values leave; or the sign, which many writers extend
@@ -215,10 +217,15 @@ def no_picture(rng, path: Path) -> Expected:
 
 def refused(rng, path: Path) -> Expected:
     """Writes a picture that a rule refuses, or that may be."""
-    kind = draw(rng, ("slope", "frames", "palette", "32 bits", "one pixel"))
+    kind = draw(rng, ("slope", "frames", "palette", "32 bits", "one pixel", "6 bits of JPEG"))
     shape = (1, 1) if kind == "one pixel" else (9, 8)
     stored = rng.permutation(np.arange(shape[0] * shape[1])).reshape(shape)
     one = Mono(stored, 8, False, False, slope="0" if kind == "slope" else None, intercept=draw(rng, (None, "5")))
+    if kind == "6 bits of JPEG":  # of which GDCM ends the process
+        one = one._replace(stored=stored % 64, bits=6, slope=None, intercept=None)
+        made = dicom_files.grayscale(one, one.stored, 8, 5, "explicit")
+        dicom_files.write(made, path, "JPEGLosslessProcess14_1", check=False)
+        return Expected((grays([one], "as viewer")[0],), why="convert it")
     if kind == "32 bits":
         made = dicom_files.header()
         dicom_files.with_samples(made, stored, 32, 32, 31, False)

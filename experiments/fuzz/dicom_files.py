@@ -85,17 +85,17 @@ def lut_item(table: Table, signed: bool, big: bool) -> Dataset:
     return item
 
 
-def write(made: Dataset, path: Path, syntax: str = "explicit", preamble: bool = True) -> None:
-    """Writes a file, compressed by GDCM where `syntax` says so."""
+def write(made: Dataset, path: Path, syntax: str = "explicit", preamble: bool = True, check: bool = True) -> None:
+    """Writes a file, compressed by GDCM where `syntax` says so; to `check`, only if pydicom can read that."""
     content = io.BytesIO()
     pydicom.dcmwrite(content, made, enforce_file_format=True)
     path.write_bytes(content.getvalue()[0 if preamble else 132 :])
-    if syntax in BY_GDCM and not recompressed(path, syntax, made.pixel_array):
+    if syntax in BY_GDCM and not recompressed(path, syntax, made.pixel_array if check else None):
         path.write_bytes(content.getvalue())
 
 
-def recompressed(path: Path, syntax: str, samples: np.ndarray) -> bool:
-    """Compresses a file by GDCM. False where that fails, or what pydicom reads then is not what it was."""
+def recompressed(path: Path, syntax: str, samples: np.ndarray | None) -> bool:
+    """Compresses a file by GDCM. False where that fails, or what pydicom reads then is not `samples`."""
     import gdcm
 
     reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
@@ -110,7 +110,7 @@ def recompressed(path: Path, syntax: str, samples: np.ndarray) -> bool:
     writer.SetFile(reader.GetFile())
     writer.SetImage(change.GetOutput())
     try:
-        return writer.Write() and np.array_equal(pydicom.dcmread(path).pixel_array, samples)
+        return writer.Write() and (samples is None or np.array_equal(pydicom.dcmread(path).pixel_array, samples))
     except Exception:
         return False
 

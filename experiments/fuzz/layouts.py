@@ -259,12 +259,12 @@ def of_zip(rng, path: Path, paths: list[str], classes: tuple[str, ...], theme: s
             (str(rng.choice(["../NORMAL/a.png", "/NORMAL/a.png", "C:/NORMAL/a.png", "x/../../NORMAL/a.png"])), b"a")
         )
     folders = {f"{parent}/" for one, _ in members for parent in PurePosixPath(one).parents if str(parent) not in "/."}
-    with zipfile.ZipFile(path, "w", int(rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))) as file:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for name, content in [*((one, b"") for one in sorted(folders) if rng.random() < 0.5), *members]:
-                slashes = theme == "backslashes" and not name.endswith("/")
-                file.writestr(name.replace("/", "\\") if slashes else name, content)
+    method = int(rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))
+    with zipfile.ZipFile(path, "w", method) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, content in [*((one, b"") for one in sorted(folders) if rng.random() < 0.5), *members]:
+            slashes = theme == "backslashes" and not name.endswith("/")
+            file.writestr(name.replace("/", "\\") if slashes else name, content)
     unpacked = {str(PurePosixPath(name)): content for name, content in members}  # of two the last, as unzip has it
     seen = [
         one for one in unpacked if not any(part.startswith(".") or f"{part}/" in SYSTEMS for part in one.split("/"))
