@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     # a DICOM's header tells the patient; else the groups of this, found at the start of a file's name, joined
     d.patient_pattern = PATIENT_PATTERN
     d.residence = "device"  # of images: device (fastest), or stream from disk what is larger than memory
-    d.memory = 32.0  # device: gigabytes that images may take
+    d.memory = 32.0  # device: gigabytes that images may take, twice their pixels (decoded, and on the device)
     d.phantom_images = (750, 1250)  # phantom: pictures of each class
     d.subset = (234, 390)  # images of each class a trial (paper: 624, a tenth)
     d.test_fraction = 0.2  # of the subset (paper, section 5)

@@ -58,9 +58,10 @@ def classify_files(workdir: Path, name: str, paths: Sequence[Path]) -> tuple[lis
     shown = levels.of_facts(run.results["data"].get("gray", {}))
     decoded = files.in_parallel(lambda path: files.read_and_decode(folder.read, path, size, fit, shown), paths)
     answered = list(zip(paths, decoded, strict=True))
-    for path, one in answered:
-        if odd := levels.beyond(one.own, shown):
-            logging.warning("%r: %s", str(path), odd)
+    odd = [levels.beyond(one.own, shown) for _, one in answered]
+    for why in sorted({*odd} - {""}):
+        first = answered[odd.index(why)][0]
+        logging.warning("%d of %d images (the first is %r): %s", odd.count(why), len(odd), str(first), why)
     bad = [f"{path}: {one.why}" for path, one in answered if one.why]
     readable = [(path, one.pixels) for path, one in answered if not one.why]
     if not readable:

@@ -238,7 +238,7 @@ def test_one_line_says_what_is_used_and_what_is_left_out(config, damaged, xray_f
     shutil.copy(xray_folder / "val" / "PNEUMONIA" / "person4_virus_4.jpeg", xray_folder / "valid" / "NORMAL.jpeg")
     with caplog.at_level("INFO", logger="absl"):
         images = data.load(config, 16)
-    counts = "test NORMAL 7, train NORMAL 15, train PNEUMONIA 16, val PNEUMONIA 10"
+    counts = "test/NORMAL 7, train/NORMAL 15, train/PNEUMONIA 16, val/PNEUMONIA 10"
     left_out = "10 no class: valid/COVID19, 1 no class: valid, 3 unreadable"
     assert images.left_out == {"no class: valid/COVID19": 10, "no class: valid": 1, "unreadable": 3}
     assert [line for line in caplog.messages if "are used" in line] == [

@@ -353,7 +353,9 @@ def broken(field: str, text: bytes) -> bytes:
 
 
 SHORT = lut(CURVE, 0, 12)
-SHORT[0].LUTDescriptor = [999, 0, 16]
+SHORT[0].LUTDescriptor = [400, 0, 16]
+NO_DATA, NO_DESCRIPTOR = lut(CURVE, 0, 12), lut(CURVE, 0, 12)
+NO_DATA[0].LUTData, NO_DESCRIPTOR[0].LUTDescriptor = None, None
 REFUSED = {
     "frames": (dicom(RAMP, NumberOfFrames=2), "2 frames: export one image a file"),
     "cut off": (PLAIN[:-1000], "damaged or of a rare kind"),
@@ -362,14 +364,17 @@ REFUSED = {
     "video": (dicom(RAMP, "YBR_PARTIAL_420"), "YBR_PARTIAL_420 is not gray or RGB: convert it"),
     "slope 0": (dicom(RAMP, RescaleSlope=0), "RescaleSlope 0 makes all pixels alike: mend the header"),
     "slope 0.0": (dicom(RAMP, RescaleSlope="0.000", **NARROW), "RescaleSlope 0 makes all pixels alike"),
-    "a slope that is no number": (broken("RescaleSlope", b"one"), "RescaleSlope one is no finite number: mend"),
-    "a center that is no number": (broken("WindowCenter", b"nan"), "WindowCenter nan is no finite number: mend"),
-    "an intercept without an end": (broken("RescaleIntercept", b"inf"), "RescaleIntercept inf is no finite number"),
+    "a slope that is no number": (broken("RescaleSlope", b"one"), "RescaleSlope one is no number of pixels: mend"),
+    "a center that is no number": (broken("WindowCenter", b"nan"), "WindowCenter nan is no number of pixels: mend"),
+    "a slope too large": (broken("RescaleSlope", b"1e300"), "RescaleSlope 1e300 is no number of pixels"),
+    "an intercept without an end": (broken("RescaleIntercept", b"inf"), "RescaleIntercept inf is no number of pixels"),
     "another function": (dicom(RAMP, **NARROW, VOILUTFunction="CURVED"), "VOILUTFunction CURVED is not LINEAR, LINEAR"),
     "HighBit": (dicom(RAMP, BitsStored=12, HighBit=3), "BitsAllocated 16, BitsStored 12, HighBit 3 do not agree"),
     "rows": (without(PLAIN, "Rows"), "no Rows: mend the header, or fetch it again"),
     "empty bits": (without(PLAIN, BitsStored=None), "no BitsStored: mend the header, or fetch it again"),
-    "a short table": (dicom(RAMP, VOILUTSequence=SHORT), "VOILUTSequence has 256 of 999 entries: mend the header"),
+    "a short table": (dicom(RAMP, VOILUTSequence=SHORT), "VOILUTSequence has 256 of 400 entries: mend the header"),
+    "a table without data": (dicom(RAMP, ModalityLUTSequence=NO_DATA), "ModalityLUTSequence has 0 of 256 entries"),
+    "a table without descriptor": (dicom(RAMP, VOILUTSequence=NO_DESCRIPTOR), "VOILUTSequence has no LUTDescriptor of"),
     "fractions": (
         without(PLAIN, "PixelData", FloatPixelData=RAMP.astype(np.float32).tobytes(), BitsAllocated=32),
         "pixels that are fractions (Digital X-Ray Image Storage - For Presentation): convert it to whole numbers",

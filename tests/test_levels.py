@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from runs import call, finish
 from configs import default
 from pneumojax import config as configs
 from pneumojax import data, predict
-from pneumojax.data import decode, files, folder, levels, prepare, stream
+from pneumojax.data import audit, decode, files, folder, levels, prepare, stream
 from pneumojax.data.levels import Levels, Range
 from pneumojax.errors import BadInput
 
@@ -203,6 +204,14 @@ def test_what_cannot_be_read_has_no_say(load):
         load(contents)
 
 
+def test_the_audit_counts_a_picture_whose_pixels_are_all_alike_as_unreadable(written):
+    c = written({"a.png": png16(ramp(10)), "b.jpg": encoded(np.full((50, 40), 9, np.uint8))})
+    found, names = audit.audit(Path(c.dir))
+    assert names == ["NORMAL/a.png"]
+    why = "all pixels are alike: leave it out, or fetch it again"
+    assert found["unreadable"] == [{"file": "NORMAL/b.jpg", "why": why}]
+
+
 def test_a_picture_that_the_set_leaves_all_black_is_named(load):
     faint = np.array([[0, 1], [2, 3]], np.uint16)
     _, images = load({"a.png": png16(ramp(16)), "b.png": png16(faint)}, on_bad="skip")
@@ -345,8 +354,8 @@ def test_a_run_keeps_its_numbers_and_predict_uses_them(tiny_flags, tmp_path, cap
     assert answers(png16(dim), "a.png")[0]["logits"] == answers(by_the_run, "b.png")[0]["logits"]
     bright = png16(rng.integers(0, 9000, (20, 20)).astype(np.uint16))
     for content, name, words in (
-        (bright, "c.png", "c.png': PNG of 16 bits: values beyond the run's 0 to 4095 are clipped"),
-        (dicom(RAMP), "d.dcm", "d.dcm': the run knows no DICOM of 16 bits: 0 is black and 4095 white, by this image"),
+        (bright, "c.png", "c.png'): PNG of 16 bits with values beyond the run's 0 to 4095, which are clipped"),
+        (dicom(RAMP), "d.dcm", "d.dcm'): the run has no DICOM of 16 bits: what is black and white is told by each"),
     ):
         (tmp_path / name).write_bytes(content)
         assert (

@@ -39,12 +39,32 @@ def load(config, size: int) -> Images:
     Errors: BadInput for an unknown name, and what the module says of files that it cannot use.
     """
     images = lookup.load("pneumojax.data", config.name, "load", "config.data.name").load(config, size)
-    counts = Counter(zip(images.parts, images.labels.tolist(), strict=True))
-    used = ", ".join(f"{part} {config.classes[label]} {n}".lstrip() for (part, label), n in sorted(counts.items()))
+    used = ", ".join(f"{what} {n}" for what, n in counted(images, config.classes).items())
     left_out = ", ".join(f"{n} {why}" for why, n in images.left_out.items()) or "nothing"
     where = config.dir or config.name
     logging.info("%s: %d images are used: %s; left out: %s", where, len(images.names), used, left_out)
     return images
+
+
+def counted(images: Images, classes) -> dict[str, int]:
+    """Images of each part and class, `train/NORMAL`; of each class where there are no parts."""
+    counts = Counter(zip(images.parts, images.labels.tolist(), strict=True))
+    return {f"{part}/{classes[label]}".lstrip("/"): n for (part, label), n in sorted(counts.items())}
+
+
+def check_memory(counts: dict[int, int], config) -> None:
+    """Errors: BadInput where images take more than `config.memory`: twice their pixels, as decoded and on the device.
+
+    Args:
+      counts: pixels of a side → how many images.
+    """
+    gigabytes = 2 * sum(count * size**2 for size, count in counts.items()) / 1e9
+    if gigabytes > config.memory:
+        listed = " and ".join(f"{count} images of {size} x {size} pixels" for size, count in counts.items() if count)
+        raise BadInput(
+            f"config.data.memory={config.memory}: {listed} take {gigabytes:.3g} gigabytes, as they are decoded and as "
+            "they lie on the device; raise it, or give config.data.residence='stream'"
+        )
 
 
 def check_classes(images: Images, config) -> None:

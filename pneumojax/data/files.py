@@ -163,13 +163,13 @@ def content_of(read: Callable, name) -> bytes:
         raise Passing(f"{error.strerror or describe(error)}{remedy}") from error
 
 
-def read_and_decode(read: Callable, name, size: int, fit: str, levels: Levels = ALONE) -> Decoded:
+def read_and_decode(read: Callable, name, size: int, fit: str, shown: Levels = ALONE) -> Decoded:
     """One image, size x size pixels, from what `read(name)` gives, shown by the levels of its set."""
     try:
         content = content_of(read, name)
     except Unreadable as problem:
         return failed(problem)
-    return decode(content, name, size, fit, levels)
+    return decode(content, name, size, fit, shown)
 
 
 def in_parallel(function: Callable, items: Iterable) -> Iterator:

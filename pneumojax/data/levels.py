@@ -87,7 +87,7 @@ def beyond(own: Range, levels: Levels) -> str:
         return ""
     shown = used(own, levels)
     if all(one.group != own.group for one in levels.ranges):
-        return f"the run knows no {own.group}: {own.black} is black and {own.white} white, by this image alone"
+        return f"the run has no {own.group}: what is black and white is told by each image alone"
     if own.black < shown.black or own.white > shown.white:
-        return f"{own.group}: values beyond the run's {shown.black} to {shown.white} are clipped"
+        return f"{own.group} with values beyond the run's {shown.black} to {shown.white}, which are clipped"
     return ""
