@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from pneumojax.data import audit, duplicates
+from pneumojax.data.audit import counts
 
 CONTRACT = {
     *("images", "folders", "exact_duplicates", "near_duplicates", "patients", "patients_on_both_sides", "unreadable"),
@@ -199,16 +200,16 @@ def test_class_folders_alone_and_unknown_patients(tmp_path):
 
 def test_random_leak():
     # two patients of two images: whichever is the one test image, its patient is trained on
-    assert audit.random_leak(["a", "a", "b", "b"], 4) == pytest.approx(1.0)
-    assert audit.random_leak(["a", "b", "c", "d"], 4) == 0.0
+    assert counts.random_leak(["a", "a", "b", "b"], 4) == pytest.approx(1.0)
+    assert counts.random_leak(["a", "b", "c", "d"], 4) == 0.0
     # 4 of 9 others are trained on, one of them is the same patient's
-    assert audit.random_leak([str(i // 2) for i in range(10)], 5) == pytest.approx(4 / 9)
+    assert counts.random_leak([str(i // 2) for i in range(10)], 5) == pytest.approx(4 / 9)
     patients = [str(i // 4) for i in range(40)]
     rng, shared = np.random.default_rng(0), []
     for _ in range(400):
         order = rng.permutation(patients)[:20]
         shared += [patient in order[:16] for patient in order[16:]]
-    assert audit.random_leak(patients, 20) == pytest.approx(np.mean(shared), abs=0.03)
+    assert counts.random_leak(patients, 20) == pytest.approx(np.mean(shared), abs=0.03)
 
 
 @pytest.mark.parametrize("content", ["nothing", "no images", "all unreadable"])

@@ -1,0 +1,3 @@
+from pneumojax.data.audit import main
+
+main()
