@@ -300,10 +300,9 @@ def test_a_disk_that_is_full_where_an_entry_goes_is_the_workdirs_fault(tmp_path,
     study(tmp_path / "a", recipe)
 
     def full(source, target):
-        raise OSError(28, "No space left on device")
+        raise shutil.Error([(source, target, "[Errno 28] No space left on device")])
 
-    copytree = shutil.copytree
-    monkeypatch.setattr(cache.shutil, "copytree", lambda *paths: copytree(*paths, copy_function=full))
+    monkeypatch.setattr(cache.shutil, "copytree", full)
     with pytest.raises(NotWritable, match="No space left on device.*free space there or choose another --workdir"):
         study(tmp_path / "b", recipe)
 

@@ -132,8 +132,8 @@ def fetch(entry: Path | None, stage: Stage, images: Path, place: Place) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     try:
         shutil.copytree(entry / "checkpoint", copied)
-    except shutil.Error as error:  # of several files, none of which it names in the way of the system
-        raise NotWritable(f"{copied}: {describe(error)[:200]}; free space there or choose another --workdir") from error
+    except shutil.Error as error:  # [(from, to, why)], where other errors of the system have a number and a path
+        raise NotWritable(f"{copied}: {error.args[0][0][2]}; free space there or choose another --workdir") from error
     copied.rename(target)
     for step, values in lines:
         if "grid" in values:
