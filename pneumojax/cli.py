@@ -12,12 +12,12 @@ from pathlib import Path
 from absl import logging
 
 from pneumojax import paths
-from pneumojax.errors import BadInput, NotWritable, StudyError
+from pneumojax.errors import WRITE_ERRNOS, BadInput, NotWritable, StudyError
 from pneumojax.names import printable
 
 WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # errors that no reading gives
 # What an error that names no path can be: of writing, since whatever is read is named (`paths.named`).
-UNNAMED = {*WRITTEN, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
+UNNAMED = {*WRITE_ERRNOS, errno.EIO, errno.ESTALE}
 
 OURS = f"{Path(__file__).parent}/"
 

@@ -1,6 +1,9 @@
 """What can end a study early, and the exit code that tells it apart."""
 
+import errno
 from collections.abc import Sequence
+
+WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM}  # of a disk
 
 
 class StudyError(Exception):
