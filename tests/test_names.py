@@ -60,7 +60,7 @@ def test_names_of_any_bytes_come_back(content):
     assert unescaped(escaped(name)).encode("utf-8", "surrogateescape") == content
 
 
-@pytest.mark.parametrize("settings", [{}, {"PYTHONIOENCODING": "ascii"}])
+@pytest.mark.parametrize("settings", [pytest.param({}, marks=pytest.mark.slow), {"PYTHONIOENCODING": "ascii"}])
 def test_every_line_of_predict_is_one_image(odd, whole, settings):
     """Also on a terminal that knows ASCII alone; the names can be read again from what it prints."""
     command = [sys.executable, "-m", "pneumojax.predict", f"--workdir={whole}", str(odd)]

@@ -101,7 +101,7 @@ def test_a_home_is_expanded_everywhere(whole, tmp_path, monkeypatch, capsys):
     assert call(compare.main, f"~/{whole.name}")[0] == 0
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    Image.new("L", (48, 48)).save(tmp_path / "x.png")
+    pictures(tmp_path, "x.png")
     assert call(predict.main, f"--workdir={whole}", "~/x.png")[0] == 0
     assert f"{tmp_path}/x.png\t" in capsys.readouterr().out
     for command in ("audit", "prepare --from", "report --workdir", "predict --workdir"):
@@ -201,7 +201,8 @@ def test_the_path_of_an_error_says_whose_fault_it_is(error, kind, words):
 def pictures(directory: Path, *names: str) -> None:
     for number, name in enumerate(names):
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((48, 48), number, np.uint8)).save(directory / name, "PNG")
+        levels = np.random.default_rng(number).integers(0, 255, (48, 48), np.uint8)
+        Image.fromarray(levels).save(directory / name, "PNG")
 
 
 @pytest.fixture
