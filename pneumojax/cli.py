@@ -21,6 +21,8 @@ UNNAMED = {*WRITE_ERRNOS, errno.EIO, errno.ESTALE}
 
 OURS = f"{Path(__file__).parent}/"
 
+python_logging.getLogger("matplotlib").setLevel(python_logging.ERROR)  # or its import warns where there is no home
+
 
 class Parser(argparse.ArgumentParser):
     """Arguments of a command; a wrong one is a BadInput."""
@@ -128,7 +130,6 @@ def show_log() -> None:
     """
     logging.set_verbosity(logging.INFO)
     logging.get_absl_logger().addFilter(worth_reading)
-    python_logging.getLogger("matplotlib").setLevel(python_logging.ERROR)  # it tells of a home that it did not find
 
 
 def worth_reading(record: python_logging.LogRecord) -> bool:
