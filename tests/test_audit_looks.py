@@ -245,6 +245,14 @@ def test_letters_near_the_edge_are_marks_and_their_boxes_hold_them(tmp_path, pic
     assert f"{len(marked)} images may bear letters or markers" in page
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (2, 2), (160, 161), (1500, 1200)])
+def test_pictures_of_any_shape_are_looked_at(shape):
+    seen = look.look(np.random.default_rng(0).integers(0, 256, shape, np.uint8), b"")
+    assert seen.histogram.sum() == pytest.approx(1)
+    assert seen.thumbnail.shape == (look.THUMBNAIL, look.THUMBNAIL)
+    assert all(0 <= bar.share <= 1 for bar in seen.bars)
+
+
 def test_outliers_are_named_with_their_reason(tmp_path, pictures):
     dark, bright, noise = list(pictures)[5:50:20]
     changed = dict(pictures)

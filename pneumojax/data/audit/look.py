@@ -131,6 +131,9 @@ def read_header(content: bytes) -> tuple[str, str]:
         return "", ""
     import pydicom  # it is there: the image has been decoded
 
-    header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=[*SCANNER, "BitsStored"])
-    words = [str(header.get(field) or "").strip() for field in SCANNER]
-    return " ".join(filter(None, words)), f"{header.BitsStored} bits"
+    try:
+        header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=[*SCANNER, "BitsStored"])
+        words = [str(header.get(field) or "").strip() for field in SCANNER]
+        return " ".join(filter(None, words)), f"{header.BitsStored} bits"
+    except Exception:  # a field of another kind than it should be, which says nothing; the pixels have been decoded
+        return "", ""
