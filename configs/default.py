@@ -30,10 +30,13 @@ def get_config() -> ConfigDict:
     d.on_bad = "error"  # unreadable images: error, or skip (counted in results.json)
     d.cache = "~/.cache/pneumojax"  # folder, kermany: decoded images, keyed by names, sizes and times of the files
     d.fit = "stretch"  # to a square: stretch (the paper's set is), or pad with black, which keeps the aspect
+    # of DICOMs: as viewer (the VOI LUT, else the first window), first window (before the LUT), or percentile (0.5 to
+    # 99.5 of the picture, padding left out); without one the set's bits decide
+    d.window = "as viewer"
     # a DICOM's header tells the patient; else the groups of this, found at the start of a file's name, joined
     d.patient_pattern = PATIENT_PATTERN
     d.residence = "device"  # of images: device (fastest), or stream from disk what is larger than memory
-    d.memory = 32.0  # device: gigabytes that images may take
+    d.memory = 32.0  # device: gigabytes that images may take, twice their pixels (decoded, and on the device)
     d.phantom_images = (750, 1250)  # phantom: pictures of each class
     d.subset = (234, 390)  # images of each class a trial (paper: 624, a tenth)
     d.test_fraction = 0.2  # of the subset (paper, section 5)

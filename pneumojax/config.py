@@ -1,7 +1,6 @@
 """Configs where they enter: read from a file, completed by the modules that it names, changed by flags, checked."""
 
 import difflib
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
 from pneumojax import gan, lookup, models, rules
 from pneumojax.errors import BadInput, describe
+from pneumojax.weights import from_scratch
 
 PLACES = ("data.dir", "data.cache", "gan.cache", "model.cache")  # of files, which no result depends on
 
@@ -34,14 +34,13 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def _read(path: str) -> ConfigDict:
-    file, *argument = path.split(":", 1)
-    if not Path(file).is_file():
+    given, *argument = path.split(":", 1)
+    shipped = lookup.CONFIGS.parent / given if Path(given).parts[:1] == ("configs",) else None
+    file = next((file for file in map(Path, filter(None, (given, shipped))) if file.is_file()), None)
+    if file is None:
         raise BadInput(f"--config={path} is not there; give e.g. configs/demo.py")
     try:
-        spec = importlib.util.spec_from_file_location("config_file", file)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return ConfigDict(dict(module.get_config(*argument)))  # ConfigDict(None) would be an empty one
+        return ConfigDict(dict(lookup.config_of(file, *argument)))  # ConfigDict(None) would be an empty one
     except Exception as error:  # a config file may raise anything
         raise BadInput(f"--config={path} cannot be used: {type(error).__name__}: {describe(error)}") from error
 
@@ -70,9 +69,7 @@ def _parsed(text: str, default):
 
 def defaults() -> dict:
     """The fields of configs/default.py, 'a.b' → value."""
-    from configs import default  # which imports this package
-
-    return flat(default.get_config())
+    return flat(lookup.config_of(lookup.CONFIGS / "default.py"))
 
 
 def fields_of(given: dict) -> dict:
@@ -127,7 +124,7 @@ def validate(config: ConfigDict) -> None:
         require(c.classifier.mode == "full", "classifier.mode", remedy)
     else:
         for name, default in models.fields(c.model.name).items():
-            remedy = f"weights are of the published network; give {default!r}, or config.model.weights='none'"
+            remedy = f"weights are of the published network; give {default!r}, or {from_scratch(c.classifier.mode)}"
             require(c.model.get(name, default) == default, f"model.{name}", remedy)
 
 

@@ -1,4 +1,4 @@
-"""Finds data sets, GANs, classifiers, systems and arms by name, so that a new one is a new file and nothing else."""
+"""Finds configs, data sets, GANs, classifiers, systems and arms, so that a new one is a new file and nothing else."""
 
 import contextlib
 import importlib
@@ -8,9 +8,29 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 from pneumojax.errors import BadInput, describe
+
+PACKAGE = Path(__file__).parent
+CONFIGS = next(p for p in (PACKAGE / "configs", PACKAGE.parent / "configs") if p.is_dir())  # of a wheel, of a checkout
+
+
+def config_of(path: Path, *arguments: str):
+    """What `get_config` of a file gives. To it `configs` are the files beside it, those of ./configs, then ours."""
+    spec = importlib.util.spec_from_file_location("config_file", path)
+    module, configs = importlib.util.module_from_spec(spec), ModuleType("configs")
+    configs.__path__ = [os.fspath(folder) for folder in (path.absolute().parent, Path("configs").absolute(), CONFIGS)]
+    before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "configs"}
+    sys.modules["configs"] = configs
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config(*arguments)
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] == "configs"]:
+            del sys.modules[name]
+        sys.modules.update(before)
 
 
 def names(package: str, attributes: str) -> list[str]:

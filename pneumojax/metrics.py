@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from pneumojax import checkpoint
+from pneumojax.errors import BadInput
 from pneumojax.stage import Stage
 
 # tensorboardX imports torch where it is installed: three seconds for nothing that is used here.
@@ -47,7 +48,9 @@ class Writer:
         self._lines = path.open("a")
 
     def write_scalars(self, stage: Stage, step: int, scalars: dict[str, float]) -> None:
-        """Writes the scalars of one stage and step."""
+        """Writes the scalars of one stage and step. Errors: BadInput for one that is called as a key of its line."""
+        if taken := {"step", "grid", *Stage._fields} & scalars.keys():
+            raise BadInput(f"{stage.name}: a metric is called {min(taken)!r}, as a key of metrics.jsonl is; rename it")
         self._write({"step": step, **stage.fields(), **scalars})
 
     def write_grid(self, stage: Stage, step: int, content: bytes) -> None:

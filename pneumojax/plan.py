@@ -1,5 +1,6 @@
 """What a study will do, and whether it can: drawn and checked before anything is written."""
 
+import inspect
 from types import ModuleType
 from typing import NamedTuple
 
@@ -122,6 +123,12 @@ def arm_of(word: str, offer: arms.Offer) -> Arm | None:
         kind = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
         raise BadInput(f"config.arms: {word}: {kind}{describe(error)}") from error
     return arm
+
+
+def own_modules(config) -> tuple[str, ...]:
+    """Files of the modules from elsewhere that `config.arms` names."""
+    functions = [lookup.function("pneumojax.arms", word, "config.arms") for word in config.arms if "." in word]
+    return tuple(sorted({inspect.getfile(function) for function in functions}))
 
 
 def check_arm(arm: Arm, offer: arms.Offer) -> None:

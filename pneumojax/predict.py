@@ -11,10 +11,11 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from absl import logging
 
 from pneumojax import cli, systems
 from pneumojax import run as runs
-from pneumojax.data import decode, files, folder
+from pneumojax.data import decode, files, folder, levels
 from pneumojax.errors import BadInput
 from pneumojax.run import Run
 
@@ -54,8 +55,13 @@ def classify_files(workdir: Path, name: str, paths: Sequence[Path]) -> tuple[lis
     run = runs.load(workdir)
     classifier, config = load(run, name), run.config
     size, fit, classes = config.model.image_size, config.data.fit, config.data.classes
-    decoded = files.in_parallel(lambda path: files.read_and_decode(folder.read, path, size, fit), paths)
+    shown = levels.of_facts(run.results["data"].get("gray", {}))
+    decoded = files.in_parallel(lambda path: files.read_and_decode(folder.read, path, size, fit, shown), paths)
     answered = list(zip(paths, decoded, strict=True))
+    odd = [levels.beyond(one.own, shown) for _, one in answered]
+    for why in sorted({*odd} - {""}):
+        first = answered[odd.index(why)][0]
+        logging.warning("%d of %d images (the first is %r): %s", odd.count(why), len(odd), str(first), why)
     bad = [f"{path}: {one.why}" for path, one in answered if one.why]
     readable = [(path, one.pixels) for path, one in answered if not one.why]
     if not readable:

@@ -1,9 +1,4 @@
-"""torchvision's weights as variables of the modules here, and back.
-
-Layers carry torchvision's names, so the table between the two is short: a dot before a number is an underscore here
-(`layer1.0.conv1` is `layer1_0/conv1`), `weight` is `kernel` or, in batch norm, `scale`, and the running statistics are
-the collection `batch_stats`. `table` writes it out for a network. Kernels are OIHW there and HWIO here; linear layers
-are transposed.
+"""Published and own weights as variables of the modules here: what `config.model.weights` names, and converted folders.
 
     python -m pneumojax.pretrained --model=resnet18 [--from=FILE] --out=DIR
 
@@ -17,89 +12,23 @@ if __name__ == "__main__":
 
 import hashlib
 import json
-import re
 import shutil
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
+from absl import app, logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from pneumojax import checkpoint, cli, models, weights
+from pneumojax import checkpoint, cli, weights
+from pneumojax.conversion import convert, num_classes_of, shape_there, table, to_torch
 from pneumojax.errors import BadInput, describe
-
-LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-PASSED_OVER = re.compile(r"(.*\.)?num_batches_tracked|aux\d\..*")
-
-
-def table(name: str, num_classes: int = 1000) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-    """torchvision's name of each tensor → (collection and path here, shape here), for the network `name`."""
-    model = models.load(name)(num_classes=num_classes)
-    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 224, 224, 3))))
-    entries = {}
-    for keys, leaf in flatten_dict(variables).items():
-        layers = [re.sub(r"_(\d+)$", r".\1", key) for key in keys[1:-1]]
-        entries[".".join((*layers, LEAVES[keys[-1]]))] = (keys, leaf.shape)
-    return entries
-
-
-def head_bias(name: str) -> str:
-    """torchvision's name of the bias that has one number a class."""
-    few, many = table(name, 2), table(name, 3)
-    return next(key for key in few if key.endswith("bias") and few[key] != many[key])
-
-
-def convert(state_dict: Mapping[str, np.ndarray], name: str, allow_missing: Sequence[str] = ()) -> dict:
-    """Turns tensors under torchvision's names into variables.
-
-    Args:
-      state_dict: numpy arrays under torchvision's names; the number of classes is that of its head.
-      name: a network of `pneumojax.models`.
-      allow_missing: names of tensors, or of whole layers, that may be missing; the result lacks them too.
-
-    Returns: {"params": …, "batch_stats": …}, numpy arrays.
-
-    Errors: BadInput with all unknown, missing and misshaped tensors. Auxiliary heads and `num_batches_tracked` are
-    passed over.
-    """
-    given = {key: np.asarray(value) for key, value in state_dict.items() if not PASSED_OVER.fullmatch(key)}
-    head = given.get(head_bias(name))
-    entries = table(name, 1000 if head is None else len(head))
-    problems = [f"unknown: {key}" for key in given if key not in entries]
-    converted = {}
-    for key, (path, shape) in entries.items():
-        if key not in given:
-            if key not in allow_missing and key.rpartition(".")[0] not in allow_missing:
-                problems.append(f"missing: {key}")
-            continue
-        array = to_here(given[key])
-        if array.shape != shape:
-            problems.append(f"misshaped: {key} is {given[key].shape}, which gives {array.shape} where {shape} belongs")
-            continue
-        converted[path] = array
-    if problems:
-        raise BadInput(f"these are not the weights of torchvision's {name}: {len(problems)} tensors differ", problems)
-    return {"params": {}, "batch_stats": {}} | unflatten_dict(converted)
-
-
-def to_torch(variables: Mapping, name: str) -> dict[str, np.ndarray]:
-    """The inverse of `convert`: contiguous numpy arrays under torchvision's names, for those tensors that are there."""
-    leaves = flatten_dict(variables)
-    return {key: to_there(np.asarray(leaves[path])) for key, (path, _) in table(name).items() if path in leaves}
-
-
-def to_here(array: np.ndarray) -> np.ndarray:
-    """OIHW → HWIO, [outputs, inputs] → [inputs, outputs]."""
-    return np.ascontiguousarray(array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T)
-
-
-def to_there(array: np.ndarray) -> np.ndarray:
-    """HWIO → OIHW, [inputs, outputs] → [outputs, inputs]."""
-    return np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T)
+from pneumojax.state_dict import of_network
+from pneumojax.weights import hash_of, shown
 
 
 class Weights(NamedTuple):
@@ -109,37 +38,52 @@ class Weights(NamedTuple):
     digest: str  # SHA-256 over names and values, the same for every kind of file
 
 
-def load(source: str, name: str, allow_missing: Sequence[str] = (), cache: str = "~/.cache/pneumojax") -> Weights:
-    """The weights that `config.model.weights` names.
+def load(
+    source: str,
+    name: str,
+    allow_missing: Sequence[str] = (),
+    cache: str = "~/.cache/pneumojax",
+    instead: str = "give a file",
+) -> Weights:
+    """The weights that `config.model.weights` names; a line says what was read.
 
     Args:
       source: a .safetensors or .pth file, a folder that this module's command made, or 'torchvision'.
       name: a network of `pneumojax.models`.
       allow_missing: tensors or layers, by torchvision's names, that may be missing.
       cache: where downloads are kept.
+      instead: what to do where nothing can be downloaded, for its message.
 
-    Errors: BadInput for whatever cannot be used.
+    Errors: BadInput for whatever cannot be used; NotWritable where a download cannot be kept.
     """
-    path = Path(source).expanduser()
-    if source == "torchvision":
-        state_dict = weights.download(name, Path(cache).expanduser() / "weights")
-    elif path.is_dir():
-        state_dict = restore(path, name)
-    else:
-        state_dict = weights.read(path)
+    known = table(name)
     try:
-        variables = convert(state_dict, name, allow_missing)
+        path = Path(source).expanduser()
+        folder = path.is_dir()
+    except (OSError, RuntimeError) as error:  # a folder above that may not be entered; ~ of nobody
+        raise BadInput(f"{source} cannot be read: {describe(error)}; {weights.WANTED}") from error
+    if source == "torchvision":
+        held = weights.download(name, Path(cache).expanduser() / "weights", instead)
+    else:
+        held = restore(path, name) if folder else weights.read(path)
+    try:
+        tensors, said = of_network(held, known, name)
+        variables = convert(tensors, name, allow_missing)
     except BadInput as error:
-        hint = "give another file or config.model.name, or list missing ones in config.model.allow_missing"
-        raise BadInput(f"{source}: {error}; {hint}", error.details) from error
+        raise BadInput(f"{source}: {error}", error.details) from error
+    over = len(tensors) - len(jax.tree.leaves(variables))
+    passed = f"; {over} passed over, counters and auxiliary heads" if over else ""
+    logging.info("weights: %s: %d tensors of %s%s%s", shown(source), len(tensors) - over, name, said, passed)
     return Weights(variables, digest(variables))
 
 
 def of_config(config) -> Weights | None:
-    """The weights of `config.model`, None for a network from scratch."""
-    if config.weights == "none":
+    """The weights of a study's config, None for a network from scratch."""
+    model = config.model
+    if model.weights == "none":
         return None
-    return load(config.weights, config.name, config.allow_missing, config.cache)
+    instead = f"give a file as config.model.weights, or {weights.from_scratch(config.classifier.mode)}"
+    return load(model.weights, model.name, model.allow_missing, model.cache, instead)
 
 
 def digest(variables: dict) -> str:
@@ -171,6 +115,9 @@ def save(converted: Weights, name: str, source: str, folder: Path) -> None:
         "source": source,
         "digest": converted.digest,
         "shapes": {key: list(given[path].shape) for key, (path, _) in entries.items() if path in given},
+        "files": {
+            str(path.relative_to(partial)): hash_of(path) for path in sorted(partial.rglob("*")) if path.is_file()
+        },
     }
     checkpoint.write_json(partial / "weights.json", record)
     partial.rename(folder)
@@ -180,14 +127,28 @@ def restore(folder: Path, name: str) -> dict[str, np.ndarray]:
     """The state dict of a folder that `save` wrote. Errors: BadInput where it is damaged or of another network."""
     try:
         record = json.loads((folder / "weights.json").read_text())
-        model, shapes, wanted = record["model"], record["shapes"], record["digest"]
-    except (OSError, ValueError, KeyError) as error:
+        model, wanted = record["model"], record["digest"]
+        shapes = {key: shape_there(tuple(map(int, shape))) for key, shape in record["shapes"].items()}
+        files = dict(record.get("files", {}))  # the first edition had none
+    except OSError as error:
+        made = "give a folder that `python -m pneumojax.pretrained` made, or a file"
+        raise BadInput(f"{folder / 'weights.json'} cannot be read: {error.strerror}; {made}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(f"{folder} is not a folder of `python -m pneumojax.pretrained`: {describe(error)}") from error
     if model != name:
-        raise BadInput(f"{folder} holds the weights of {model}; give config.model.name={model!r} or another folder")
-    target = {"params": {}, "batch_stats": {}} | unflatten_dict(
-        {path: jnp.zeros(shapes[key]) for key, (path, _) in table(name).items() if key in shapes}
-    )
+        raise BadInput(f"{folder} holds the weights of {shown(model)}; give another folder, or that network")
+    for file, hash_then in files.items():  # before Orbax sees them, whose threads print tracebacks of their own
+        try:
+            whole = hash_of(folder / file) == hash_then
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{folder} cannot be read: {describe(error)}; convert the weights again") from error
+        if not whole:
+            raise BadInput(f"{folder} is damaged: {shown(file)} is not as it was written; convert the weights again")
+    entries = table(name, num_classes_of(shapes, name))
+    if any(key not in entries or shape_there(entries[key][1]) != shapes[key] for key in shapes):
+        raise BadInput(f"{folder} is damaged, it has other tensors than {name}; convert the weights again")
+    fresh = unflatten_dict({path: jnp.zeros(shape) for key, (path, shape) in entries.items() if key in shapes})
+    target = {"params": {}, "batch_stats": {}} | fresh
     try:
         with checkpoint.open_manager(folder) as manager:
             variables = jax.device_get(checkpoint.restore(manager, target)[1])
@@ -228,11 +189,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with cli.exit_codes():
         options = parser.parse_args(arguments)
     with cli.exit_codes(options.out, "--out"):
-        converted = load(options.source, options.model, options.allow_missing, options.cache)
+        instead = "give the file as --from"
+        converted = load(options.source, options.model, options.allow_missing, options.cache, instead)
         save(converted, options.model, Path(options.source).name, options.out)
     count = sum(leaf.size for leaf in jax.tree.leaves(converted.variables["params"]))
     logging.info("%s: %d parameters of %s", options.out, count, options.model)
 
 
 if __name__ == "__main__":
-    main()
+    app.run(lambda _: main(), argv=sys.argv[:1])  # for absl's log alone; the flags are ours

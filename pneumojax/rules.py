@@ -5,6 +5,7 @@ import re
 from functools import partial
 
 from pneumojax.data.decode import FITS
+from pneumojax.data.levels import WINDOWS
 from pneumojax.protocols import PROTOCOLS
 from pneumojax.tuning import MODES, SCHEDULES
 
@@ -15,15 +16,12 @@ KINDS = {
     str: "a text",
     tuple: "a tuple, e.g. \"('clean', 'paper')\" or '(0, 1, 2)'",
 }
-MAY_BE_ZERO = (
-    "gan.beta1",
-    "gan.beta2",
-    "classifier.momentum",
-    "classifier.weight_decay",
-)  # though their default is not
+MAY_BE_ZERO = ("classifier.weight_decay",)  # though its default is not
+LARGEST = 2**31 - 1  # of any number but the seed: what arrays on a device can count
 CHOICES = {
     "data.on_bad": ("error", "skip"),
     "data.fit": FITS,
+    "data.window": WINDOWS,
     "data.residence": ("device", "stream"),
     "model.dtype": ("float32", "bfloat16"),
     "classifier.mode": MODES,
@@ -49,9 +47,13 @@ def _arm_names(names: list) -> bool:
 def _works(function, value) -> bool:
     try:
         function(value)
-    except (TypeError, ValueError, re.error):
+    except (TypeError, ValueError, re.error, OverflowError, RecursionError):
         return False
     return True
+
+
+def _too_large(value) -> bool:
+    return type(value) in (int, float) and abs(value) > LARGEST
 
 
 def _external(one) -> bool:
@@ -82,16 +84,20 @@ RULES = {field: (lambda v, of=of: v in of, f"give one of {', '.join(of)}") for f
     "data.patient_pattern": (partial(_works, re.compile), "give a regular expression"),
     "data.test_fraction": (lambda v: 0 < v < 1, "give a fraction within 0…1"),
     "data.folds": (lambda v: v >= 2, "give 2 or more"),
+    **{field: (lambda v: v and whole(v, 1), "give counts above 0") for field in ("data.subset", "data.phantom_images")},
     "data.fraction": (lambda v: 0 < v <= 1, "give a fraction above 0, up to 1 for all"),
     "data.external": (
         lambda v: all(map(_external, v)) and _texts([one["name"] for one in v]),
         "give ({'name': NAME, 'dir': DIR}, …), names different, of letters, digits and - . _; a 'patient_pattern' may "
         "stand beside them, a regular expression",
     ),
+    **{
+        field: (lambda v: 0 <= v < 1, "give 0 or more, below 1")
+        for field in ("gan.beta1", "gan.beta2", "classifier.momentum", "classifier.zoom")
+    },
     "model.width": (lambda v: v > 0, "give a number above 0"),
     "model.allow_missing": (_texts, "give names, all different, e.g. \"('classifier.1',)\""),
     "classifier.warmup": (lambda v: 0 <= v <= 1, "give a fraction within 0…1"),
-    "classifier.zoom": (lambda v: 0 <= v < 1, "give 0 or more, below 1"),
     "classifier.shear": (lambda v: 0 <= v < 90, "give degrees from 0, below 90"),
     "evaluate.declared": (
         lambda v: len(v) == 3 and _texts(v),
@@ -114,9 +120,11 @@ def remedy(field: str, value, default, of_all: bool) -> str:
     if field in RULES:
         fits, text = RULES[field][0](value), RULES[field][1]
     elif not of_all or type(default) not in (int, float):
-        return ""
+        fits, text = True, ""
     elif default > 0 and field not in MAY_BE_ZERO:
         fits, text = value > 0, "give a number above 0"
     else:
         fits, text = value >= 0, "give 0 or more"
+    if fits and field != "seed" and any(map(_too_large, value if type(value) is tuple else (value,))):
+        return f"give at most {LARGEST:,}"
     return "" if fits else text

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from pneumojax import config as configs
-from pneumojax import metrics
+from pneumojax import environment, metrics
 from pneumojax import results as resulting
 from pneumojax.data import layout
 from pneumojax.errors import BadInput
@@ -148,6 +148,7 @@ def merged(runs: list[Run]) -> Run:
         "gan": first.results["gan"]
         | {"losses": {k: v for run in runs for k, v in run.results["gan"]["losses"].items()}},
         "timings_s": timings,
+        "environment": environment.joined([e for r in runs for e in environment.parted(r.results["environment"])]),
     }
     return first._replace(
         config=configs.frozen({**written(first), "trials": tuple(trials)}),

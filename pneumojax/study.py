@@ -11,7 +11,7 @@ from absl import logging
 from clu import platform
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from pneumojax import checkpoint, data, errors, gan, plan, report, results, sharding, systems
+from pneumojax import checkpoint, data, environment, errors, gan, plan, report, results, sharding, systems
 from pneumojax import run as runs
 from pneumojax import workdir as workdirs
 from pneumojax.config import frozen, validate
@@ -35,8 +35,9 @@ class Loaded(NamedTuple):
     gan: ModuleType
     system: ModuleType
     prepared: Any  # of the system
-    own: Images  # of the study itself
+    own: Images  # of the study itself, less their pixels
     images: Images  # these, and external ones behind them
+    real: Any  # their pixels, uint8 [N, S, S] on the device, or `Streamed`
     external: dict[str, np.ndarray]  # part of the test → rows
 
 
@@ -46,7 +47,6 @@ class Planned(NamedTuple):
     plans: Plans
     overlapping: list[int]  # trials that share patients with earlier ones
     world: World  # columns of all rows
-    real: Any  # uint8 [N, S, S] on the device, or `Streamed`
     fits: list[Fit]
 
 
@@ -58,7 +58,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """
     validate(config)
     resolved = json.loads(config.to_json())
-    with workdirs.claimed(workdir, resolved):
+    with environment.pinned(), workdirs.claimed(workdir, resolved):
         if (workdir / "results.json").exists():
             logging.info("%s is whole; nothing to do", workdir)
         else:
@@ -67,6 +67,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             planned = plan_of(loaded, workdir)
             record = plan.record(planned.plans, planned.world.names)
             workdirs.record_plan(workdir, resolved, record, data.fingerprint(loaded.images), loaded.prepared.facts)
+            environment.record(workdir / "environment.json", plan.own_modules(config))
             platform.work_unit().create_artifact(platform.ArtifactType.DIRECTORY, str(workdir), "workdir")
             place = Place(workdir, Writer(workdir, resolved), timings)
             generated, lost = generate(loaded, planned, place)
@@ -88,7 +89,8 @@ def load(config: FrozenConfigDict, timings: Timings) -> Loaded:
         images, external = data.with_external(own, config.data, config.model.image_size)
     row_of = {name: row for row, name in enumerate(images.names)}
     rows = {f"external/{name}": np.array([row_of[n] for n in names], int) for name, names in external.items()}
-    return Loaded(config, gan_module, system, prepared, own, images, rows)
+    real, (own, images) = real_images(images, config), (one._replace(pixels=()) for one in (own, images))
+    return Loaded(config, gan_module, system, prepared, own, images, real, rows)
 
 
 def plan_of(loaded: Loaded, workdir: Path) -> Planned:
@@ -97,6 +99,7 @@ def plan_of(loaded: Loaded, workdir: Path) -> Planned:
     plans, overlapping = plan.draw(loaded.own, loaded.external, len(images.names), config)
     plan.check_batches(plans, loaded.own.labels, loaded.gan, config)
     world = plan.world(images, plans, config.data.classes)
+    check_memory(loaded, len(world.names))
     fits = [
         Fit(
             stage=(stage := Stage(trial, protocol, arm=name)),
@@ -113,16 +116,12 @@ def plan_of(loaded: Loaded, workdir: Path) -> Planned:
     ]
     if check := getattr(loaded.system, "check", None):
         check(loaded.prepared, fits, len(world.names))
-    return Planned(plans, overlapping, world, real_images(loaded, len(world.names)), fits)
+    return Planned(plans, overlapping, world, fits)
 
 
-def real_images(loaded: Loaded, count: int):
-    """The real images: uint8 [N, S, S] on the device, or streamed from disk.
-
-    Errors: BadInput where `count` images, the generated ones among them, take more of the device than is allowed, or
-    where they cannot be streamed.
-    """
-    config, images, size = loaded.config, loaded.images, loaded.config.model.image_size
+def real_images(images: Images, config):
+    """The real images: uint8 [N, S, S] on the device, or streamed from disk. Errors: BadInput where they cannot be."""
+    size = config.model.image_size
     if config.data.residence == "stream":
         if not isinstance(images.pixels, tuple):
             raise BadInput(
@@ -131,26 +130,30 @@ def real_images(loaded: Loaded, count: int):
             )
         stream.grain()
         return stream.Streamed(images.pixels, size, config.data.fit)
-    real = len(images.names)
-    gigabytes = (real * size**2 + (count - real) * config.gan.image_size**2) / 1e9
-    if gigabytes > config.data.memory:
-        raise BadInput(
-            f"config.data.memory={config.data.memory}: {real} images of {size} x {size} pixels take {gigabytes:.1f} "
-            "gigabytes of the device; raise it, or give config.data.residence='stream'"
-        )
-    return sharding.replicate(images.pixels)
+    return jax.block_until_ready(sharding.replicate(images.pixels))  # or a copy of the host's would be kept
+
+
+def check_memory(loaded: Loaded, count: int) -> None:
+    """Errors: BadInput where `count` images, the generated ones among them, take more memory than is allowed."""
+    config, real = loaded.config, len(loaded.images.names)
+    size, of_gan = config.model.image_size, config.gan.image_size
+    counts = {of_gan: count - real}  # pixels of a side → images of that size
+    if count > real and size != of_gan:
+        counts[of_gan] += len(loaded.own.names)  # as the GANs see them
+    counts[size] = counts.get(size, 0) + real
+    if config.data.residence == "device":
+        data.check_memory(counts, config.data)
 
 
 def seen_by_gans(loaded: Loaded) -> Table:
-    """The study's own images decoded at the GAN's size, whatever the classifier's is."""
-    config, own = loaded.config, loaded.own
-    size, pixels = config.gan.image_size, own.pixels
-    if size != config.model.image_size or config.data.residence == "stream":
-        at_rest = data.load(ConfigDict({**config.data, "residence": "device"}), size)
-        if at_rest.names != own.names:
-            raise BadInput(f"config.data.dir={config.data.dir!r}: files came or went while they were read; start again")
-        pixels = at_rest.pixels
-    return Table(sharding.replicate(pixels), own.labels)
+    """The study's own images at the GAN's size, decoded anew where the classifier's is another."""
+    config, own, size = loaded.config, loaded.own, loaded.config.gan.image_size
+    if size == config.model.image_size and config.data.residence == "device":
+        return Table(loaded.real, loaded.images.labels)
+    at_rest = data.load(ConfigDict({**config.data, "residence": "device"}), size)
+    if (at_rest.names, at_rest.gray) != (own.names, own.gray):
+        raise BadInput(f"config.data.dir={config.data.dir!r}: files came or went while they were read; start again")
+    return Table(sharding.replicate(at_rest.pixels), own.labels)
 
 
 def generate(loaded: Loaded, planned: Planned, place: Place) -> tuple[np.ndarray, dict[int, Diverged]]:
@@ -195,7 +198,7 @@ def classify(
         if missing:
             diverged[fit.stage] = lost[missing[0]]
     fits = [fit for fit in planned.fits if fit.stage not in diverged]
-    table = Table(planned.real, planned.world.labels, sharding.replicate(generated) if len(generated) else None)
+    table = Table(loaded.real, planned.world.labels, sharding.replicate(generated) if len(generated) else None)
     arms = {Stage(*key, arm=name): arm for key, one in planned.plans.items() for name, arm in one.arms.items()}
     if all(fit.done for fit in fits):
         return diverged
@@ -254,6 +257,7 @@ def write(loaded: Loaded, planned: Planned, diverged: dict[Stage, Diverged], pla
             "images": len(own.names),
             "classes": list(config.data.classes),
             "class_counts": np.bincount(own.labels, minlength=len(config.data.classes)).tolist(),
+            "used": data.counted(own, config.data.classes),
             "patients": len(set(own.patients)),
             "patients_unknown": sum(map(str.__eq__, own.names, own.patients)),
             "external": {part.partition("/")[2]: len(rows) for part, rows in loaded.external.items()},
@@ -261,13 +265,14 @@ def write(loaded: Loaded, planned: Planned, diverged: dict[Stage, Diverged], pla
             "official_groups_on_both_sides": plan.official_groups_on_both_sides(planned.plans),
             "skipped": list(loaded.images.skipped),
             "left_out": loaded.images.left_out,
+            "gray": loaded.images.gray,
             "fingerprint": data.fingerprint(loaded.images),
         },
         "classifier": {"system": config.system.name, **loaded.prepared.facts},
         **scored,
         "gan": results.gan_of(config, workdir),
         "timings_s": place.timings.seconds,
-        "environment": workdirs.environment(),
+        "environment": environment.joined(environment.recorded(workdir / "environment.json")),
     }
     workdirs.write_predictions(workdir, predictions, config.data.classes)
     written = runs.load(workdir, facts)

@@ -2,13 +2,10 @@
 
 import contextlib
 import csv
-import importlib.metadata
 import io
 import json
-import platform
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from pneumojax import checkpoint
@@ -92,15 +89,3 @@ def csv_of(columns: dict[str, list]) -> bytes:
     for row in zip(*columns.values(), strict=True):
         writer.writerow([f"{value:.9g}" if isinstance(value, float) else value for value in row])
     return text.getvalue().encode(errors="surrogateescape")
-
-
-def environment() -> dict:
-    """Versions and devices, on which the bits of a result depend."""
-    packages = ("pneumojax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "pillow")
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "packages": {name: importlib.metadata.version(name) for name in packages},
-        "devices": [device.device_kind for device in jax.devices()],
-        "processes": jax.process_count(),
-    }

@@ -2,7 +2,11 @@
 
 import ast
 import json
+import os
+import shutil
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -378,3 +382,44 @@ def test_a_function_is_found_by_its_word_or_path(package):
         with pytest.raises(BadInput) as caught:
             lookup.function("mylab.arms", word, "config.arms")
         assert str(caught.value).startswith(line)
+
+
+def test_own_configs_find_ours_and_each_other_wherever_they_lie(tmp_path, monkeypatch):
+    """From another folder, by absolute path, beside another project's `configs/default.py`, also in get_config."""
+    for place in (tmp_path / "here" / "configs", tmp_path / "far"):
+        place.mkdir(parents=True)
+    (tmp_path / "here/configs/base.py").write_text(
+        "from configs import demo\ndef get_config():\n    c = demo.get_config()\n    c.seed = 5\n    return c\n"
+    )
+    mine = tmp_path / "far/mine.py"
+    mine.write_text(
+        "def get_config():\n    from configs import base, beside\n    c = base.get_config()\n"
+        "    c.enlarge = beside.ENLARGE\n    return c\n"
+    )
+    (tmp_path / "far/beside.py").write_text("ENLARGE = 3.0\n")
+    monkeypatch.chdir(tmp_path / "here")
+    own = config.load(str(mine))
+    assert (own.seed, own.enlarge, own.data.name) == (5, 3.0, "phantom")
+    assert config.load(str(ROOT / DEMO)) == config.load(DEMO)  # ours, where none lies here
+    (tmp_path / "far/configs").mkdir()
+    (tmp_path / "far/configs/default.py").write_text("raise ValueError('of another project')\n")
+    monkeypatch.chdir(tmp_path / "far")
+    assert config.load(str(ROOT / DEMO)).enlarge == 4.0
+
+
+def test_an_installed_package_brings_its_configs(tmp_path):
+    """As a wheel lays them out; and pyproject.toml lists all packages that there are."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    package = ROOT / "pneumojax"
+    folders = {path.parent for path in package.rglob("*.py")}
+    listed = {"pneumojax.configs", *(".".join(("pneumojax", *f.relative_to(package).parts)) for f in folders)}
+    assert set(project["packages"]) == listed
+    assert project["package-dir"] == {"pneumojax.configs": "configs"}
+
+    shutil.copytree(package, tmp_path / "site/pneumojax")
+    shutil.copytree(ROOT / "configs", tmp_path / "site/pneumojax/configs")
+    script = "from pneumojax import config; print(config.load('configs/demo.py').data.name, config.__file__)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    command = [sys.executable, "-P", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["phantom", str(tmp_path / "site/pneumojax/config.py")], done.stderr

@@ -13,6 +13,7 @@ from ml_collections import FrozenConfigDict
 
 from pneumojax import loop, metrics
 from pneumojax.data.table import Table
+from pneumojax.errors import BadInput
 from pneumojax.loop import Diverged, Job, Place
 from pneumojax.metrics import Writer
 from pneumojax.stage import Stage
@@ -253,3 +254,10 @@ def test_times_of_several_starts_add_up(tmp_path):
         timings.flush()
     assert 100.0 <= json.loads(path.read_text())["gan"] < 101
     assert json.loads(path.read_text()).keys() == {"gan", "classifier", "features"}
+
+
+@pytest.mark.parametrize("name", ["step", "trial", "protocol", "arm", "gan", "grid"])
+def test_a_metric_that_is_called_as_a_key_of_its_line_is_refused(name, place):
+    with pytest.raises(BadInput, match=f"trial0/clean/gan_normal: a metric is called '{name}'"):
+        place.writer.write_scalars(Stage(0, "clean", gan="normal"), 3, {"d_loss": 1.0, name: 2.0})
+    assert metrics.read(place.workdir) == []

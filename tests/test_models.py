@@ -13,7 +13,7 @@ import pytest
 import torch
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from pneumojax import lookup, models, pretrained
+from pneumojax import conversion, lookup, models, pretrained
 from pneumojax.errors import BadInput
 from pneumojax.models.layers import Dropout
 
@@ -281,14 +281,14 @@ def test_auxiliary_heads_and_inputs_of_googlenet_are_torchvisions(torchvision_mo
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False))
     paths = {
         path: (
-            ".".join((*(re.sub(r"_(\d+)$", r".\1", key) for key in path[1:-1]), pretrained.LEAVES[path[-1]])),
+            ".".join((*(re.sub(r"_(\d+)$", r".\1", key) for key in path[1:-1]), conversion.LEAVES[path[-1]])),
             leaf.shape,
         )
         for path, leaf in flatten_dict(shapes).items()
     }
 
     def to_here(tensors):
-        return unflatten_dict({path: pretrained.to_here(tensors[key]) for path, (key, _) in paths.items()})
+        return unflatten_dict({path: conversion.to_here(tensors[key]) for path, (key, _) in paths.items()})
 
     variables = to_here(numpy_state(module.state_dict().items()))
     assert {leaf.shape for leaf in jax.tree.leaves(variables)} == {shape for _, shape in paths.values()}

@@ -1,12 +1,18 @@
 """Images that stay on disk give the bits that images on the device give."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import bits, finish, load, start, wait_for
+from ml_collections import ConfigDict
+from PIL import Image
+from runs import ROOT, bits, finish, load, start, wait_for
 
 from configs import default
 from pneumojax import data, loop, run
@@ -181,3 +187,49 @@ def test_protocols_and_external_sets(flags, xray_folder, tmp_path, caplog):
     assert "external/other" in page
     assert "1 unreadable images were left out" in page
     assert "unseen real" not in page
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from pneumojax import runtime
+runtime.configure()
+import jax
+from pneumojax import config, study
+from pneumojax.timings import Timings
+
+def kept(what):
+    return int(re.search(rf"{what}:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+c = config.frozen(config.load("configs/demo.py", sys.argv[1:]))
+jax.numpy.zeros(3).block_until_ready()
+Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+before = kept("VmRSS")
+loaded = study.load(c, Timings(Path(c.data.cache) / "timings"))
+study.seen_by_gans(loaded)
+print(kept("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="tells no peak")
+def test_data_memory_counts_what_is_held_at_the_peak(tmp_path):
+    """An image more, where files are decoded for the first time and GANs see them at another size."""
+    held, gray, few, many = {}, Image.effect_noise((16, 16), 50), 200, 2600
+    for count in (few, many):
+        folder = tmp_path / f"{count}"
+        for n in range(count):
+            path = folder / ("NORMAL", "PNEUMONIA")[n % 2] / f"IM-{n}-1.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            gray.save(path)
+        fields = {"data.name": "folder", "data.dir": folder, "data.cache": folder / "cache", "model.image_size": 256}
+        command = [sys.executable, "-c", PEAK, *(f"--config.{name}={value}" for name, value in fields.items())]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert not done.returncode, done.stderr
+        held[count] = int(done.stdout)
+    gigabytes = (held[many] - held[few]) / 1e9
+    counts = {256: many - few, 64: many - few}
+    print("measured", gigabytes, 2 * sum(n * size**2 for size, n in counts.items()) / 1e9, held)
+    with pytest.raises(BadInput, match="images of 256 x 256 pixels.* take .* gigabytes"):
+        data.check_memory(counts, ConfigDict({"memory": gigabytes * 0.85}))
+    data.check_memory(counts, ConfigDict({"memory": gigabytes * 1.15}))

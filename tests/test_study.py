@@ -49,6 +49,7 @@ def test_results_keep_the_contract(whole):
     assert results["data"]["images"] == 130
     assert results["data"]["classes"] == ["NORMAL", "PNEUMONIA"]
     assert results["data"]["class_counts"] == [50, 80]
+    assert results["data"]["used"] == {"NORMAL": 50, "PNEUMONIA": 80}
     assert re.fullmatch("[0-9a-f]{64}", results["data"]["fingerprint"])
     assert {"gan", "timings_s", "environment"} <= results.keys()
     assert results["timings_s"].keys() == {"weights", "data", "gan", "classifier", "evaluate"}

@@ -30,6 +30,7 @@ class Images(NamedTuple):
     subtypes: tuple[str, ...]  # `bacteria`, `virus`; '' for none
     skipped: tuple[str, ...] = ()  # unreadable files that `data.on_bad='skip'` left out, with reasons
     left_out: dict[str, int] = {}  # why files are not among the images → how many
+    gray: dict = {}  # how stored values became gray: `levels.facts`, and of external sets "external": {name: facts}
 
 
 def load(config, size: int) -> Images:
@@ -38,12 +39,32 @@ def load(config, size: int) -> Images:
     Errors: BadInput for an unknown name, and what the module says of files that it cannot use.
     """
     images = lookup.load("pneumojax.data", config.name, "load", "config.data.name").load(config, size)
-    counts = Counter(zip(images.parts, images.labels.tolist(), strict=True))
-    used = ", ".join(f"{part} {config.classes[label]} {n}".lstrip() for (part, label), n in sorted(counts.items()))
+    used = ", ".join(f"{what} {n}" for what, n in counted(images, config.classes).items())
     left_out = ", ".join(f"{n} {why}" for why, n in images.left_out.items()) or "nothing"
     where = config.dir or config.name
     logging.info("%s: %d images are used: %s; left out: %s", where, len(images.names), used, left_out)
     return images
+
+
+def counted(images: Images, classes) -> dict[str, int]:
+    """Images of each part and class, `train/NORMAL`; of each class where there are no parts."""
+    counts = Counter(zip(images.parts, images.labels.tolist(), strict=True))
+    return {f"{part}/{classes[label]}".lstrip("/"): n for (part, label), n in sorted(counts.items())}
+
+
+def check_memory(counts: dict[int, int], config) -> None:
+    """Errors: BadInput where images take more than `config.memory`: twice their pixels, as decoded and on the device.
+
+    Args:
+      counts: pixels of a side → how many images.
+    """
+    gigabytes = 2 * sum(count * size**2 for size, count in counts.items()) / 1e9
+    if gigabytes > config.memory:
+        listed = " and ".join(f"{count} images of {size} x {size} pixels" for size, count in counts.items() if count)
+        raise BadInput(
+            f"config.data.memory={config.memory}: {listed} take {gigabytes:.3g} gigabytes, as they are decoded and as "
+            "they lie on the device; raise it, or give config.data.residence='stream'"
+        )
 
 
 def check_classes(images: Images, config) -> None:
@@ -100,6 +121,7 @@ def with_external(images: Images, config, size: int) -> tuple[Images, dict[str, 
             subtypes=(*images.subtypes, *(loaded.subtypes[row] for row in fresh)),
             skipped=(*images.skipped, *(prefix + line for line in loaded.skipped)),
             left_out=images.left_out | {prefix + why: count for why, count in left_out.items()},
+            gray=images.gray | {"external": images.gray.get("external", {}) | {name: loaded.gray}},
         )
     return images, sets
 

@@ -14,7 +14,8 @@ from pneumojax.errors import BadInput, describe
 def source(path: Path, classes: Sequence[str] = CLASSES) -> files.Source:
     """The images of a zip, as `layout` tells, below any one folder.
 
-    The published zip on Kaggle holds everything twice and `__MACOSX` beside it.
+    The published zip on Kaggle holds everything twice and `__MACOSX` beside it. Of members with one path the last
+    counts, as unpacking has it; the others are counted as left out.
 
     Errors: BadInput where the file is no whole zip, a member would leave the folder, and as `layout.choose` has them.
     """
@@ -35,6 +36,8 @@ def source(path: Path, classes: Sequence[str] = CLASSES) -> files.Source:
     paths = {PurePosixPath(slashed(member)): member for member in members}  # './a' is 'a'
     inside = {str(name): paths[name] for name in paths if not any(map(layout.is_passed_over, name.parts))}
     root, told, left_out = layout.choose(inside, classes, path)
+    if behind := len(members) - len(paths):
+        left_out["behind another of the same path"] = behind
     lock = threading.Lock()  # a ZipFile has one position in its file
 
     def read(name: str) -> bytes:

@@ -14,12 +14,13 @@ from absl import logging
 from tqdm import tqdm
 
 from pneumojax import checkpoint
-from pneumojax.data import Images, check_pattern
+from pneumojax.data import Images, check_pattern, levels
 from pneumojax.data.decode import Decoded, Passing, Unreadable, decode, failed
 from pneumojax.data.layout import Told
+from pneumojax.data.levels import ALONE, Levels
 from pneumojax.errors import BadInput, describe
 
-CACHE_VERSION = 4  # raise it when decoding changes
+CACHE_VERSION = 5  # raise it when decoding changes
 
 
 class Source(NamedTuple):
@@ -30,6 +31,7 @@ class Source(NamedTuple):
     read: Callable[[str], bytes]  # the content of one; raises OSError, one without an errno names a remedy
     signature: str  # changes with any file
     left_out: dict[str, int]  # why other files are no images of the set → how many
+    levels: Levels = ALONE  # what is black and white in them, once all have been decoded
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -41,17 +43,20 @@ def images_of(source: Source, config, size: int) -> Images:
     """Decodes all files of a source, size x size pixels; a later call reads them from `config.cache`.
 
     With `config.residence='stream'` the pixels are let go: what is kept says which files are whole and which are equal.
-    A failure that may pass, such as a network's, is not kept: that file is decoded anew.
+    A failure that may pass, such as a network's, is not kept: that file is decoded anew. What is black and white where
+    a file does not say it is decided by all that can be read (`levels`), and the same at every size.
 
     Errors: BadInput where a file cannot be read; with `config.on_bad='skip'` those are listed in `Images.skipped`.
     """
     check_pattern(config.patient_pattern, "config.data.patient_pattern")
     keep = config.residence == "device"
-    described = "\0".join((str((CACHE_VERSION, size, config.fit, keep)), source.signature, *source.names))
+    described = "\0".join(
+        (str((CACHE_VERSION, size, config.fit, config.window, keep)), source.signature, *source.names)
+    )
     key = hashlib.sha256(described.encode(errors="surrogateescape")).hexdigest()[:32]
     cache = Path(config.cache).expanduser() / f"{key}.npz"
     earlier = cached(cache)
-    arrays = decode_all(source, size, config.fit, keep, earlier)
+    arrays, seen = decode_all(source._replace(levels=Levels(config.window)), size, config.fit, keep, earlier)
     if earlier is None or arrays["passing"].sum() < earlier["passing"].sum():
         try:
             checkpoint.write_arrays(cache, **arrays)
@@ -69,11 +74,14 @@ def images_of(source: Source, config, size: int) -> Images:
     if skipped:
         logging.warning("%d of %d images in %s cannot be read and are left out", len(skipped), len(why), source.where)
     readable = arrays["why"] == ""
+    gray = levels.facts(seen, int(arrays["turned"][readable].sum()))
+    if told_of := levels.words(gray):
+        logging.info("%s: gray values: %s", source.where, told_of)
     names = tuple(name for name, ok in zip(source.names, readable, strict=True) if ok)
     told = [source.told[name] for name in names]
     keys = zip(names, arrays["patient"][readable].tolist(), strict=True)
     return Images(
-        pixels=arrays["pixels"][readable] if keep else tuple((source, name) for name in names),
+        pixels=arrays["pixels"][readable] if keep else tuple((source._replace(levels=seen), name) for name in names),
         labels=np.array([one.label for one in told], np.int32),
         names=names,
         patients=tuple(patient or patient_key(name, config.patient_pattern) or name for name, patient in keys),
@@ -82,6 +90,7 @@ def images_of(source: Source, config, size: int) -> Images:
         subtypes=tuple(one.subtype for one in told),
         skipped=skipped,
         left_out=source.left_out | ({"unreadable": len(skipped)} if skipped else {}),
+        gray=gray,
     )
 
 
@@ -99,26 +108,50 @@ def patient_key(name: str, pattern: str) -> str:
     return "".join(filter(None, match.groups() if match.re.groups else (match[0],))) if match else ""
 
 
-def decode_all(source: Source, size: int, fit: str, keep: bool, earlier: dict | None = None) -> dict[str, np.ndarray]:
-    """Decodes all files; where `earlier` holds them, those alone whose failure may have passed.
+def decode_all(
+    source: Source, size: int, fit: str, keep: bool, earlier: dict | None = None
+) -> tuple[dict[str, np.ndarray], Levels]:
+    """Decodes all files, each as a set of its own, then those again that are shown otherwise in this set.
 
-    Returns: columns named as the fields of `Decoded`; uint8 `pixels` [N, size, size] only to `keep`.
+    Where `earlier` holds them, those alone whose failure may have passed, and whom that makes to be shown otherwise.
+
+    Returns: (columns named as the fields of `Decoded`; uint8 `pixels` [N, size, size] only to `keep`; the levels of the
+    set).
     """
-    names = source.names
     if earlier is None:
-        rows, pixels = range(len(names)), np.zeros((len(names) if keep else 0, size, size), np.uint8)
-        rest = [()] * len(names)
+        count = len(source.names)
+        pixels = np.zeros((count if keep else 0, size, size), np.uint8)
+        found, rows = [Decoded(None)] * count, list(range(count))
     else:
-        rows, pixels = np.flatnonzero(earlier["passing"]).tolist(), earlier["pixels"]
-        rest = list(zip(*(earlier[field].tolist() for field in Decoded._fields[1:]), strict=True))
-    decoded = in_parallel(lambda row: read_and_decode(source.read, names[row], size, fit), rows)
-    progress = tqdm(decoded, "decoding images", len(rows), unit=" images", mininterval=0.5, disable=not rows)
-    for row, one in zip(rows, progress, strict=True):
-        if keep and one.pixels is not None:
-            pixels[row] = one.pixels
-        rest[row] = one[1:]
-    columns = zip(Decoded._fields[1:], zip(*rest, strict=True), strict=True)
-    return {"pixels": pixels} | {field: np.array(column) for field, column in columns}
+        pixels, rows = earlier["pixels"], np.flatnonzero(earlier["passing"]).tolist()
+        columns = (earlier[field].tolist() for field in Decoded._fields[1:])
+        found = [Decoded(None, *row) for row in zip(*columns, strict=True)]
+
+    def decode_rows(rows: list[int], shown: Levels, what: str) -> None:
+        decoded = in_parallel(lambda row: read_and_decode(source.read, source.names[row], size, fit, shown), rows)
+        progress = tqdm(decoded, what, len(rows), unit=" images", mininterval=0.5, disable=not rows)
+        for row, one in zip(rows, progress, strict=True):
+            if keep and one.pixels is not None:
+                pixels[row] = one.pixels
+            # what cannot be read at the set's levels has had its say in them
+            own = found[row][-3:] if one.why else one[-3:]
+            found[row] = Decoded(None, *one[1:-3], *own)
+
+    def of_set() -> Levels:
+        return alone._replace(ranges=levels.together(one.own for one in found if one.group))
+
+    alone = source.levels
+    before, anew = of_set(), set(rows)
+    decode_rows(rows, alone, "decoding images")
+    seen = of_set()
+    stale = [
+        row
+        for row, one in enumerate(found)
+        if one.group and levels.used(one.own, alone if row in anew else before) != levels.used(one.own, seen)
+    ]
+    decode_rows(stale, seen, "decoding images at the set's gray levels")
+    columns = zip(Decoded._fields[1:], zip(*(one[1:] for one in found), strict=True), strict=True)
+    return {"pixels": pixels} | {field: np.array(column) for field, column in columns}, seen
 
 
 def content_of(read: Callable, name) -> bytes:
@@ -130,13 +163,13 @@ def content_of(read: Callable, name) -> bytes:
         raise Passing(f"{error.strerror or describe(error)}{remedy}") from error
 
 
-def read_and_decode(read: Callable, name, size: int, fit: str) -> Decoded:
-    """One image, size x size pixels, from what `read(name)` gives."""
+def read_and_decode(read: Callable, name, size: int, fit: str, shown: Levels = ALONE) -> Decoded:
+    """One image, size x size pixels, from what `read(name)` gives, shown by the levels of its set."""
     try:
         content = content_of(read, name)
     except Unreadable as problem:
         return failed(problem)
-    return decode(content, name, size, fit)
+    return decode(content, name, size, fit, shown)
 
 
 def in_parallel(function: Callable, items: Iterable) -> Iterator:

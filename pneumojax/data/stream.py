@@ -35,7 +35,7 @@ class Streamed:
     def read_one(self, row: int) -> np.ndarray:
         """uint8 [S, S] of one image."""
         source, name = self.files[row]
-        decoded = files.read_and_decode(source.read, name, self.size, self.fit)
+        decoded = files.read_and_decode(source.read, name, self.size, self.fit, source.levels)
         if decoded.why:
             raise BadInput(f"{source.where}: {name} was readable at the start and is not now: {decoded.why}")
         return decoded.pixels

@@ -1,12 +1,12 @@
 """Trained GANs by content, shared by runs: what depends on nothing else need not be made again.
 
 An entry is a folder whose name is a hash of all that its images depend on: the GAN's code and config, the images that
-it sees, its seed, what it is to make, versions and devices. It holds the last checkpoint, the images, losses and grids.
+it sees, its seed, what it is to make, versions, flags and devices. It holds the last checkpoint, the images, losses and
+grids.
 """
 
 import ast
 import hashlib
-import importlib.metadata
 import importlib.util
 import inspect
 import json
@@ -19,18 +19,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import jax
 import numpy as np
 from absl import logging
 
-from pneumojax import checkpoint, jobs, loop, metrics
+from pneumojax import checkpoint, environment, jobs, loop, metrics
 from pneumojax.data import pixels
 from pneumojax.errors import describe
 from pneumojax.jobs import Place
 from pneumojax.stage import Stage
 
 NO_PART = ("save_every", "cache")  # fields of config.gan that nothing in an entry depends on
-VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def code_of(module: ModuleType) -> dict[str, str]:
@@ -72,9 +70,7 @@ def key_of(module: ModuleType, config, of_training: ModuleType, parts: dict[str,
             "code": code_of(module)
             | {one.__name__: inspect.getsource(one) for one in (of_training, loop, jobs, pixels)},
             "config": {name: value for name, value in config.to_dict().items() if name not in NO_PART},
-            "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
-            "devices": [device.device_kind for device in jax.devices()],
-            "flags": os.environ.get("XLA_FLAGS", ""),
+            "settings": environment.settings(),
         },
         sort_keys=True,
     )

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
+from absl import logging
 from clu import parameter_overview
 from flax.traverse_util import flatten_dict
 from ml_collections import FrozenConfigDict
@@ -51,8 +52,11 @@ def prepare(config) -> System:
     """Builds the network and loads its weights. Errors: BadInput where either cannot be."""
     model, shapes = built(config)
     parameter_overview.log_parameter_overview(shapes, include_stats=False, msg=config.model.name)
-    weights = pretrained.of_config(config.model)
+    weights = pretrained.of_config(config)
     new = pretrained.start_from(shapes, weights.variables)[1] if weights else frozenset()
+    if weights:
+        anew = ", ".join(sorted(map(".".join, new))) or "the head is that of the weights as well"
+        logging.info("%d parameters start anew: %s", len(new), anew)
     system = System(config, model, weights, shapes, new, {})
     return system._replace(facts=facts_of(system))
 

@@ -1,0 +1,124 @@
+"""A DICOM file → the values that it stores, and what its header tells. An element that is empty counts as absent."""
+
+import math
+from collections.abc import MutableSequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pneumojax.data.levels import Range, of_bits
+from pneumojax.data.picture import Passing, Unreadable, check_size
+from pneumojax.errors import describe
+
+COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")  # pydicom makes RGB of them
+BITS = 32  # stored, at most
+LARGEST = 1e30  # of numbers in a header
+
+
+class Pixels(NamedTuple):
+    """The stored values of a picture, as `least` + samples."""
+
+    samples: np.ndarray  # unsigned [H, W] or [H, W, 3]
+    bits: int  # BitsStored
+    signed: bool
+
+    @property
+    def least(self) -> int:
+        """The smallest value that can be stored."""
+        return -(2 ** (self.bits - 1)) if self.signed else 0
+
+    def own(self) -> Range:
+        """The fewest bits that hold the values; more than 8 are the set's affair."""
+        group = f"DICOM of {self.bits} bits{', signed' if self.signed else ''}" if self.bits > 8 else ""
+        low, high = (self.least + int(one) for one in (self.samples.min(), self.samples.max()))
+        return of_bits(group, low, high, self.bits, self.signed)
+
+
+def check_picture(header) -> None:
+    """Errors: Unreadable for what is no single picture in gray or RGB, with the remedy."""
+    if find([header], "PixelData") is None:
+        of = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
+        name = getattr(of, "name", None) or "of no SOP class"
+        if find([header], "FloatPixelData") is not None or find([header], "DoubleFloatPixelData") is not None:
+            raise Unreadable(f"pixels that are fractions ({name}): convert it to whole numbers")
+        whole = "Storage" in name and "Image" not in name  # else the picture may have been cut off
+        remedy = "leave it out" if whole else "leave it out, or fetch it again"
+        raise Unreadable(f"a DICOM without a picture ({name}): {remedy}")
+    needed = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation")
+    for field in (*needed, "PhotometricInterpretation"):
+        if find([header], field) is None:
+            raise Unreadable(f"no {field}: mend the header, or fetch it again")
+    check_size(header.Columns, header.Rows)
+    frames = find([header], "NumberOfFrames")
+    if frames is None:
+        header.NumberOfFrames = 1
+    elif int(frames) != 1:
+        raise Unreadable(f"{frames} frames: export one image a file")
+    photometric = header.PhotometricInterpretation
+    colours = {"MONOCHROME1": 1, "MONOCHROME2": 1, **dict.fromkeys(COLOURS, 3)}
+    if photometric not in colours:
+        raise Unreadable(f"{photometric} is not gray or RGB: convert it")
+    if header.SamplesPerPixel != colours[photometric]:
+        raise Unreadable(f"SamplesPerPixel {header.SamplesPerPixel} in {photometric}: mend the header")
+
+
+def find(fields: list, name: str) -> Any:
+    """The value of an element in the first of these datasets that has one; None if none has.
+
+    Errors: Unreadable, with the element, where its text is not of its type.
+    """
+    for dataset in fields:
+        try:
+            value = dataset.get(name)
+        except Exception as error:  # pydicom raises anything for damaged values
+            raise Unreadable(f"{name} ({describe(error)}): mend the header, or fetch it again") from error
+        if value is not None and not (hasattr(value, "__len__") and len(value) == 0):
+            return value
+    return None
+
+
+def number(fields: list, name: str) -> float | None:
+    """The first number of an element, None where it has none. Errors: Unreadable where it is none or has no bounds."""
+    value = find(fields, name)
+    if isinstance(value, MutableSequence):
+        value = value[0]
+    if value is None or value == "":
+        return None
+    try:
+        given = float(value)
+    except (TypeError, ValueError):
+        given = math.nan
+    if not abs(given) < LARGEST:
+        raise Unreadable(f"{name} {value} is no number of pixels: mend the header, or fetch it again")
+    return given
+
+
+def stored(header) -> Pixels:
+    """The stored values: samples shifted right by HighBit + 1 - BitsStored, cut to BitsStored bits (PS3.5 8.1.1)."""
+    from pydicom.pixels import get_decoder
+
+    allocated, bits = int(header.BitsAllocated), int(header.BitsStored)
+    high = find([header], "HighBit")
+    shift = 0 if high is None else int(high) + 1 - bits
+    if not 0 <= shift <= allocated - bits or not 1 <= bits <= BITS:
+        told = f"BitsAllocated {allocated}, BitsStored {bits}, HighBit {high}"
+        raise Unreadable(f"{told} do not agree, or are more than {BITS}: mend the header, or convert it")
+    syntax = header.file_meta.TransferSyntaxUID
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        raise Passing(f"compressed as {syntax.name}, which pydicom does not read: convert it") from error
+    if not decoder.is_available:
+        wanted = " or ".join(decoder.missing_dependencies)
+        raise Passing(f"compressed as {syntax.name}, of which {wanted}: install one, or convert it")
+    try:
+        # else pydicom drops what is above BitsStored bits, wherever HighBit is
+        samples, _ = decoder.as_array(header, correct_unused_bits=False)
+    except RuntimeError as error:  # of the libraries that it asks; another one may do better
+        problem = f"{syntax.name} that cannot be decoded here ({describe(error)})"
+        raise Passing(f"{problem}: convert it, or fetch it again") from error
+    samples = samples.astype(samples.dtype.newbyteorder("="), copy=False).view(f"u{samples.itemsize}")
+    if shift or bits < 8 * samples.itemsize:
+        samples = (samples >> shift) & (2**bits - 1)
+    signed = header.PixelRepresentation == 1
+    return Pixels(samples ^ 2 ** (bits - 1) if signed else samples, bits, signed)
