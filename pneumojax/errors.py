@@ -1,6 +1,5 @@
 """What can end a study early, and the exit code that tells it apart."""
 
-import errno
 from collections.abc import Sequence
 
 
@@ -30,12 +29,6 @@ class NotWritable(StudyError):
     """A disk that is full, or a place where this user may not write."""
 
     exit_code = 4
-
-
-WRITE_ERRNOS = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
-    *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST),
-}
 
 
 def describe(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from pneumojax import checkpoint
 from pneumojax.data import CLASSES, decode, folder, trivial
 from pneumojax.data.audit import figures, grays, orientation, outliers, seen, signs
 from pneumojax.data.audit.seen import by, folder_of
+from pneumojax.names import shown
 
 THUMBNAIL = 96  # pixels a side
 SHEET = (11, 3)  # thumbnails across and down
@@ -36,7 +37,11 @@ def write(out: Path, root: Path, found: dict, names: Sequence[str]) -> Path:
     """Writes audit.json and audit.html; returns the page's path."""
     groups = {kind: found[f"{kind}_duplicates"][:GROUPS_SHOWN] for kind in ("exact", "near")}
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pneumojax.data.audit", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("pneumojax.data.audit", "."),
+        autoescape=True,
+        finalize=shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     text = environment.get_template("page.html.j2").render(
         found=found,
