@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import fcntl
-import io
 import json
 import os
 import shutil
@@ -116,18 +115,25 @@ def held(folder: Path, flag: str):
         yield
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name, then renames it: it is there whole or not at all."""
+@contextlib.contextmanager
+def written(path: Path):
+    """A file to write to under a temporary name, which is then renamed: it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with named(path), partial.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    with written(path) as file:
+        file.write(content)
 
 
 def write_json(path: Path, value) -> None:
@@ -136,10 +142,9 @@ def write_json(path: Path, value) -> None:
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Writes named arrays as one `.npz`."""
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    write_bytes(path, content.getbuffer())
+    """Writes named arrays as one `.npz`, without a copy of them in memory."""
+    with written(path) as file:
+        np.savez(file, **arrays)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from pneumojax import cli, systems
+from pneumojax import cli, environment, systems
 from pneumojax import run as runs
 from pneumojax.data import decode, files, folder, layout, levels
 from pneumojax.errors import BadInput
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--classifier", default="trial0/clean/with_gan", help="which: trialN/PROTOCOL/ARM")
     parser.add_argument("--json", action="store_true", help="one JSON list, with logits, in place of lines")
     cli.show_log()
-    with cli.exit_codes():
+    with cli.exit_codes(), environment.pinned():
         options = parser.parse_args(arguments)
         answers, bad = classify_files(options.workdir, options.classifier, find(options.images))
         if options.json:

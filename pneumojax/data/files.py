@@ -75,6 +75,7 @@ def images_of(source: Source, config, size: int) -> Images:
     if skipped:
         logging.warning("%d of %d images in %s cannot be read and are left out", len(skipped), len(why), source.where)
     readable = arrays["why"] == ""
+    pixels = arrays["pixels"][readable] if keep and not readable.all() else arrays["pixels"]
     gray = levels.facts(seen, int(arrays["turned"][readable].sum()))
     if told_of := levels.words(gray):
         logging.info("%s: gray values: %s", source.where, told_of)
@@ -82,7 +83,7 @@ def images_of(source: Source, config, size: int) -> Images:
     told = [source.told[name] for name in names]
     keys = zip(names, arrays["patient"][readable].tolist(), strict=True)
     return Images(
-        pixels=arrays["pixels"][readable] if keep else tuple((source._replace(levels=seen), name) for name in names),
+        pixels=pixels if keep else tuple((source._replace(levels=seen), name) for name in names),
         labels=np.array([one.label for one in told], np.int32),
         names=names,
         patients=tuple(patient or patient_key(name, config.patient_pattern) or name for name, patient in keys),
