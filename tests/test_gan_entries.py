@@ -185,7 +185,7 @@ def test_a_changed_field_is_another_entry(recipe):
 
 def test_the_devices_count(recipe, monkeypatch):
     before = cache.key_of(recipe.gan, recipe.config, gan_train, {})
-    monkeypatch.setattr(cache.jax, "devices", lambda: jax.local_devices() * 2)
+    monkeypatch.setattr(jax, "devices", lambda: jax.local_devices() * 2)
     assert cache.key_of(recipe.gan, recipe.config, gan_train, {}) != before
 
 
@@ -351,19 +351,19 @@ def test_a_kill_between_making_and_delivering_neither_loses_nor_doubles(
 def test_a_kill_while_an_entry_is_fetched_is_gone_on_with(tmp_path, recipe, none_is_trained, monkeypatch):
     """After any of its writes; also where the cache is gone by then."""
     study(tmp_path / "a", recipe)
-    before, written = files(tmp_path / "a"), checkpoint.write_bytes
+    before, written = files(tmp_path / "a"), checkpoint.written
     none_is_trained()
     for count in range(6):  # two grids and the images of each GAN
         left = [count]
 
-        def killed(path, content, left=left):
+        def killed(path, left=left):
             if not left[0]:
                 raise SystemExit(143)
             left[0] -= 1
-            written(path, content)
+            return written(path)
 
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint, "write_bytes", killed)
+            patch.setattr(checkpoint, "written", killed)
             with pytest.raises(SystemExit):
                 study(tmp_path / f"b{count}", recipe)
         study(tmp_path / f"b{count}", recipe)
