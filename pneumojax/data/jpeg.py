@@ -19,7 +19,7 @@ def read(content: bytes, at_least: int | None, levels: Levels) -> Picture:
     One that EXIF turns is decoded whole: of a reduced one the last row and column may be parts.
     """
     del levels  # of 8 bits
-    told = 1
+    told, end = 1, 0
     for marker, begin, end in segments(content):
         if marker == APP1 and content.startswith(b"Exif\0\0", begin):
             told = orientation(content[begin:end])
@@ -29,7 +29,7 @@ def read(content: bytes, at_least: int | None, levels: Levels) -> Picture:
     check_size(width, height)
     if space in ("CMYK", "YCCK"):
         raise Unreadable(f"{space}, a picture for print: convert it to gray or RGB")
-    if content.count(b"\xff\xda") > SCAN_LIMIT:
+    if content.count(b"\xff\xda", end) > SCAN_LIMIT:  # a comment or thumbnail before them may hold these bytes too
         raise Unreadable(f"more than {SCAN_LIMIT} scans, which would take hours: save it anew")
     limits = {}
     if at_least is not None and told == 1:

@@ -12,6 +12,7 @@ from pneumojax.errors import describe
 
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")  # pydicom makes RGB of them
 BITS = 32  # stored, at most
+JPEGS = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70))  # transfer syntaxes of ITU-T T.81
 LARGEST = 1e30  # of numbers in a header
 
 
@@ -111,6 +112,9 @@ def stored(header) -> Pixels:
     if not decoder.is_available:
         wanted = " or ".join(decoder.missing_dependencies)
         raise Passing(f"compressed as {syntax.name}, of which {wanted}: install one, or convert it")
+    if syntax in JPEGS and allocated != 16 and (allocated, bits) != (8, 8):
+        told = f"BitsStored {bits} of BitsAllocated {allocated}"
+        raise Unreadable(f"{syntax.name} with {told}, of which GDCM ends the process: convert it")
     try:
         # else pydicom drops what is above BitsStored bits, wherever HighBit is
         samples, _ = decoder.as_array(header, correct_unused_bits=False)
