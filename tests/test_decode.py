@@ -148,6 +148,16 @@ def test_a_picture_whose_pixels_are_all_alike_is_none(sides):
     assert decode.decode(encoded(odd, quality=95), "a.jpg", 16, "stretch").why == ""
 
 
+def test_what_looks_like_scans_in_other_segments_of_a_jpeg_is_none():
+    """A thumbnail, a colour profile; and a picture behind the picture."""
+    content = encoded(PICTURE, progressive=True)
+    segment = b"\xff\xed" + struct.pack(">H", 2 + 60_000) + b"\xff\xda" * 30_000
+    full = content[:2] + segment + content[2:] + segment
+    np.testing.assert_array_equal(decode.read(full, "a.jpg").gray, decode.read(content, "a.jpg").gray)
+    assert jpeg.scans(full) == jpeg.scans(content) == content.count(b"\xff\xda")
+    assert jpeg.scans(jpeg_of_scans(500)) > 500
+
+
 def test_jpegs_of_rare_kinds_are_not_called_damaged():
     content = bytearray(encoded(PICTURE))
     frame = content.index(b"\xff\xc0")
