@@ -64,7 +64,7 @@ def _parsed(text: str, default):
     try:
         config_flags.DEFINE_config_dict("one", one, flag_values=own_flags, sys_argv=argv)
         own_flags(argv)
-    except (flags.Error, TypeError, ValueError):
+    except (flags.Error, TypeError, ValueError, RecursionError, MemoryError):  # the last two of deep nesting
         return text
     return one.value
 

@@ -165,6 +165,17 @@ def test_layouts_in_folders_and_zips(tmp_path, classes, told):
             assert all(in_zip.read(name) == b"" for name in in_zip.names)
 
 
+def test_members_of_a_zip_with_one_path_are_counted_and_the_last_is_read(tmp_path):
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name in ("NORMAL/a.png", "NORMAL/b.png", "./NORMAL/a.png"):
+            file.writestr(name, name)
+    found = archive.source(path)
+    assert found.names == ("NORMAL/a.png", "NORMAL/b.png")
+    assert found.read("NORMAL/a.png") == b"./NORMAL/a.png"
+    assert found.left_out == {"behind another of the same path": 1}
+
+
 def test_what_is_left_out_is_counted_by_reason(tmp_path):
     names = [*NAMED, *(f"train/COVID19/{n}.png" for n in range(6)), "figure.png", "readme.txt", "train/NORMAL/a.tiff"]
     names += [f"other/{n}/x.png" for n in range(9)]

@@ -148,6 +148,16 @@ def test_a_picture_whose_pixels_are_all_alike_is_none(sides):
     assert decode.decode(encoded(odd, quality=95), "a.jpg", 16, "stretch").why == ""
 
 
+def test_what_looks_like_scans_in_other_segments_of_a_jpeg_is_none():
+    """A thumbnail, a colour profile; and a picture behind the picture."""
+    content = encoded(PICTURE, progressive=True)
+    segment = b"\xff\xed" + struct.pack(">H", 2 + 60_000) + b"\xff\xda" * 30_000
+    full = content[:2] + segment + content[2:] + segment
+    np.testing.assert_array_equal(decode.read(full, "a.jpg").gray, decode.read(content, "a.jpg").gray)
+    assert jpeg.scans(full) == jpeg.scans(content) == content.count(b"\xff\xda")
+    assert jpeg.scans(jpeg_of_scans(500)) > 500
+
+
 def test_jpegs_of_rare_kinds_are_not_called_damaged():
     content = bytearray(encoded(PICTURE))
     frame = content.index(b"\xff\xc0")
@@ -159,6 +169,14 @@ def test_jpegs_of_rare_kinds_are_not_called_damaged():
         content[frame + 1], content[frame + 4] = marker, bits
         assert decode.decode(bytes(content), "a.jpg", 16, "pad").why == words
     assert len(list(jpeg.segments(encoded(PICTURE)))) > 3
+
+
+def test_bytes_of_a_comment_or_thumbnail_are_no_scans_of_a_jpeg():
+    content = encoded(xray(40, 30))
+    comment = b"\xff\xda" * (jpeg.SCAN_LIMIT + 1)
+    for marker in (b"\xff\xfe", b"\xff\xe1"):
+        longer = content[:2] + marker + struct.pack(">H", len(comment) + 2) + comment + content[2:]
+        np.testing.assert_array_equal(decode.read(longer, "a.jpeg").gray, decode.read(content, "a.jpeg").gray)
 
 
 def test_pad_keeps_the_aspect_and_stretch_does_not():

@@ -10,7 +10,7 @@ from pictures import RAMP, WHOLE, dicom, difference, lut, xray
 
 from configs import default
 from pneumojax import data
-from pneumojax.data import decode, files
+from pneumojax.data import apart, decode, files
 from pneumojax.data.levels import Levels
 
 pydicom = pytest.importorskip("pydicom")
@@ -251,25 +251,71 @@ def test_colour_of_16_bits():
     check(dicom(rgb, "RGB"), rgb @ (0.299, 0.587, 0.114) / 4095 * 255)
 
 
-@pytest.mark.parametrize("syntax", ["JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless", "RLELossless"])
-def test_compressed_without_loss(tmp_path, syntax):
+LOSSLESS = ("JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless", "RLELossless")
+
+
+def compressed(folder, stored: np.ndarray, syntax: str, **fields) -> bytes:
     """As archives of hospitals hold them; compressed by GDCM."""
     gdcm = pytest.importorskip("gdcm")
-    plain, compressed = tmp_path / "plain.dcm", tmp_path / "compressed.dcm"
+    paths = [str(folder / f"{name}.dcm") for name in ("plain", "compressed")]
+    (folder / "plain.dcm").write_bytes(dicom(stored, **fields))
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(paths[0])
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(paths[1])
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    assert pydicom.dcmread(paths[1]).file_meta.TransferSyntaxUID.is_compressed
+    return (folder / "compressed.dcm").read_bytes()
+
+
+@pytest.mark.parametrize("syntax", LOSSLESS)
+def test_compressed_without_loss(tmp_path, syntax):
     for stored in (RAMP, SIGNED):
-        plain.write_bytes(dicom(stored, BitsStored=12))
-        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-        reader.SetFileName(str(plain))
-        assert reader.Read()
-        change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
-        change.SetInput(reader.GetImage())
-        assert change.Change()
-        writer.SetFileName(str(compressed))
-        writer.SetFile(reader.GetFile())
-        writer.SetImage(change.GetOutput())
-        assert writer.Write()
-        assert pydicom.dcmread(compressed).file_meta.TransferSyntaxUID.is_compressed
-        check(compressed.read_bytes(), WHOLE)
+        check(compressed(tmp_path, stored, syntax, BitsStored=12), WHOLE)
+    check(compressed(tmp_path, BYTES, syntax), BYTES)
+
+
+def test_jpegs_of_fewer_bits_than_gdcm_can_bear(tmp_path):
+    for bits in (2, 5, 7):
+        stored = BYTES >> (8 - bits)
+        check(compressed(tmp_path, stored, LOSSLESS[0], BitsStored=bits), stored / (2**bits - 1) * 255)
+
+
+def test_compressed_files_of_which_the_decoder_ends_its_process_cost_no_others(tmp_path):
+    """Of these bytes GDCM ends the process or writes beyond its arrays."""
+    root = tmp_path / "set" / "NORMAL"
+    root.mkdir(parents=True)
+    whole, lossless = (compressed(tmp_path, BYTES, syntax) for syntax in LOSSLESS[1::-1])
+    (root / "whole.dcm").write_bytes(whole)
+    (root / "zwhole.dcm").write_bytes(compressed(tmp_path, BYTES.T.copy(), LOSSLESS[0]))
+    start = lossless.rindex(b"\xff\xd8\xff")
+    for number, (where, bit) in enumerate([(6, 5), (15, 0), (16, 4)]):  # precision, a marker, another marker
+        damaged = bytearray(lossless)
+        damaged[start + where] ^= 1 << bit
+        (root / f"x{number}.dcm").write_bytes(damaged)
+    config = default.get_config().data
+    config.dir, config.cache, config.on_bad = str(tmp_path / "set"), str(tmp_path / "cache"), "skip"
+    images = data.load(config, 64)
+    assert images.names == ("NORMAL/whole.dcm", "NORMAL/zwhole.dcm")
+    np.testing.assert_array_equal(images.pixels, [BYTES, BYTES.T])
+    assert len(images.skipped) == 3
+    assert all("of which the decoder itself ends: fetch it again, or convert it" in line for line in images.skipped)
+
+
+def test_a_process_that_has_ended_meanwhile_is_started_anew(tmp_path):
+    content = compressed(tmp_path, BYTES, LOSSLESS[0])
+    check(content, BYTES)
+    apart.idle.extend(apart.start() for _ in range(3))
+    for process in apart.idle:
+        process.kill()
+        process.wait()
+    check(content, BYTES)
+    assert all(process.poll() is None for process in apart.idle)
 
 
 def test_the_header_tells_the_patient_and_not_the_number():

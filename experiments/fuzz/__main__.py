@@ -16,9 +16,9 @@ import signal
 import sys
 import tempfile
 import traceback
-import warnings
 import zlib
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -50,25 +50,29 @@ def tried(kind: str, number: int, seed: int) -> Outcome:
             return Outcome(kind, "crashed", " / ".join(line.strip() for line in last[-6:]))
 
 
-def tried_apart(kind: str, number: int, seed: int) -> Outcome:
-    """The same in a process of its own: a decoder that ends its process, or never ends, is a crash of this case."""
+def tried_apart(kind: str, numbers: range, seed: int) -> Iterator[Outcome]:
+    """Cases in a process of their own: a decoder that ends it, or never ends, is a crash of one case."""
     import_module(f"experiments.fuzz.{kind}")
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # jax's, whose threads the child lacks and does not use
+    while numbers:
+        reading, writing = os.pipe()
         child = os.fork()
-    if not child:
-        signal.alarm(SECONDS)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        with open(writing, "w") as pipe:
-            json.dump(tried(kind, number, seed), pipe)
-        os._exit(0)
-    os.close(writing)
-    with open(reading) as pipe:
-        told = pipe.read()
-    _, status = os.waitpid(child, 0)
-    why = f"its process ended with {os.waitstatus_to_exitcode(status)}"
-    return Outcome(*json.loads(told)) if status == 0 else Outcome(kind, "crashed", why)
+        if not child:
+            os.close(reading)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            with open(writing, "w") as pipe:
+                for number in numbers:
+                    signal.alarm(SECONDS)
+                    print(json.dumps(tried(kind, number, seed)), file=pipe, flush=True)
+            os._exit(0)
+        os.close(writing)
+        with open(reading) as pipe:
+            for line in pipe:
+                yield Outcome(*json.loads(line))
+                numbers = numbers[1:]
+        _, status = os.waitpid(child, 0)
+        if numbers:
+            yield Outcome(kind, "crashed", f"its process ended with {os.waitstatus_to_exitcode(status)}")
+            numbers = numbers[1:]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,13 +85,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.only:
         kind, _, number = options.only.partition(":")
-        outcome = tried_apart(kind, int(number), options.seed)
+        outcome = tried(kind, int(number), options.seed)
         print(*outcome, sep="\n")
         return int(outcome.result not in ("right", "refused"))
     counts, details = defaultdict(Counter), defaultdict(list)
     for kind in options.kinds:
-        for number in range(-(-options.cases // len(options.kinds))):
-            outcome = tried_apart(kind, number, options.seed)
+        numbers = range(-(-options.cases // len(options.kinds)))
+        for number, outcome in zip(numbers, tried_apart(kind, numbers, options.seed), strict=True):
             counts[outcome.kind][outcome.result] += 1
             if outcome.detail and outcome.result not in ("right", "refused"):
                 details[outcome.kind].append(f"{kind}:{number} {outcome.result}: {outcome.detail}")

@@ -4,15 +4,15 @@ stored value → (modality LUT, or slope and intercept) → (VOI LUT or window) 
 """
 
 import hashlib
-import io
 from collections.abc import MutableSequence
 from typing import NamedTuple
 
 import numpy as np
 
+from pneumojax.data.apart import samples_in
 from pneumojax.data.levels import MODALITY_LUT, Levels, Range, used
 from pneumojax.data.picture import Passing, Picture, Unreadable, luma, to_uint8
-from pneumojax.data.stored import COLOURS, Pixels, check_picture, find, number, stored
+from pneumojax.data.stored import COLOURS, Pixels, check_decoder, find, header_of, number, samples_of, stored
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 PERCENTILES = (0.5, 99.5)
@@ -34,12 +34,14 @@ class Table(NamedTuple):
 def read(content: bytes, _: int | None, levels: Levels) -> Picture:
     """A DICOM image in gray. Without a window its black and white are its group's in `levels`."""
     try:
-        import pydicom
+        from pydicom import uid
     except ImportError as error:
         raise Passing("DICOM is read with the extra: pip install 'pneumojax[dicom]'") from error
-    header = pydicom.dcmread(io.BytesIO(content))
-    check_picture(header)
-    pixels = stored(header)
+    header = header_of(content)
+    syntax = header.file_meta.TransferSyntaxUID
+    check_decoder(syntax)
+    by_gdcm = syntax.is_encapsulated and syntax != uid.RLELossless
+    pixels = stored(header, samples_in(content, syntax.name) if by_gdcm else samples_of(header))
     photometric = header.PhotometricInterpretation
     if photometric in COLOURS:
         own = pixels.own()

@@ -1,5 +1,6 @@
 """A JPEG → gray pixels (ITU-T T.81)."""
 
+import re
 from collections.abc import Iterator
 
 import simplejpeg
@@ -8,7 +9,8 @@ from pneumojax.data.levels import Levels
 from pneumojax.data.picture import Picture, Unreadable, check_size, orientation, upright
 
 SCAN_LIMIT = 100  # of one JPEG, each of which goes over the whole picture; a progressive one has about ten
-APP1, SCAN = 0xE1, 0xDA  # markers
+APP1, SCAN, END = 0xE1, 0xDA, 0xD9  # markers
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of segments that have a length, and END
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 LOSSLESS, HIERARCHICAL = (0xC3, 0xCB), (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF)
 
@@ -29,7 +31,7 @@ def read(content: bytes, at_least: int | None, levels: Levels) -> Picture:
     check_size(width, height)
     if space in ("CMYK", "YCCK"):
         raise Unreadable(f"{space}, a picture for print: convert it to gray or RGB")
-    if content.count(b"\xff\xda") > SCAN_LIMIT:
+    if content.count(b"\xff\xda") > SCAN_LIMIT < scans(content):
         raise Unreadable(f"more than {SCAN_LIMIT} scans, which would take hours: save it anew")
     limits = {}
     if at_least is not None and told == 1:
@@ -48,6 +50,15 @@ def segments(content: bytes) -> Iterator[tuple[int, int, int]]:
         end = at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")
         yield content[at + 1], at + 4, end
         at = end
+
+
+def scans(content: bytes) -> int:
+    """Scans up to the end of the picture; what looks like one inside other segments is none."""
+    found = at = 0
+    while (marker := MARKER.search(content, at)) and content[marker.end() - 1] != END:
+        found += content[marker.end() - 1] == SCAN
+        at = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
+    return found
 
 
 def check_frame(marker: int, bits: int) -> None:

@@ -1,5 +1,6 @@
 """A DICOM file → the values that it stores, and what its header tells. An element that is empty counts as absent."""
 
+import io
 import math
 from collections.abc import MutableSequence
 from typing import Any, NamedTuple
@@ -32,6 +33,16 @@ class Pixels(NamedTuple):
         group = f"DICOM of {self.bits} bits{', signed' if self.signed else ''}" if self.bits > 8 else ""
         low, high = (self.least + int(one) for one in (self.samples.min(), self.samples.max()))
         return of_bits(group, low, high, self.bits, self.signed)
+
+
+def header_of(content: bytes):
+    """The data set of a DICOM file with one picture in gray or RGB. Errors: Unreadable for all others."""
+    import pydicom
+
+    header = pydicom.dcmread(io.BytesIO(content))
+    check_picture(header)
+    shift_of(header)
+    return header
 
 
 def check_picture(header) -> None:
@@ -93,17 +104,20 @@ def number(fields: list, name: str) -> float | None:
     return given
 
 
-def stored(header) -> Pixels:
-    """The stored values: samples shifted right by HighBit + 1 - BitsStored, cut to BitsStored bits (PS3.5 8.1.1)."""
-    from pydicom.pixels import get_decoder
-
-    allocated, bits = int(header.BitsAllocated), int(header.BitsStored)
-    high = find([header], "HighBit")
-    shift = 0 if high is None else int(high) + 1 - bits
+def shift_of(header) -> int:
+    """Bits that samples are to be shifted right by. Errors: Unreadable where the header's counts do not agree."""
+    allocated, bits, high = header.BitsAllocated, header.BitsStored, find([header], "HighBit")
+    shift = 0 if high is None else high + 1 - bits
     if not 0 <= shift <= allocated - bits or not 1 <= bits <= BITS:
         told = f"BitsAllocated {allocated}, BitsStored {bits}, HighBit {high}"
         raise Unreadable(f"{told} do not agree, or are more than {BITS}: mend the header, or convert it")
-    syntax = header.file_meta.TransferSyntaxUID
+    return shift
+
+
+def check_decoder(syntax) -> None:
+    """Errors: Passing where pydicom or what it needs cannot decompress a transfer syntax."""
+    from pydicom.pixels import get_decoder
+
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
@@ -111,12 +125,23 @@ def stored(header) -> Pixels:
     if not decoder.is_available:
         wanted = " or ".join(decoder.missing_dependencies)
         raise Passing(f"compressed as {syntax.name}, of which {wanted}: install one, or convert it")
-    try:
-        # else pydicom drops what is above BitsStored bits, wherever HighBit is
-        samples, _ = decoder.as_array(header, correct_unused_bits=False)
-    except RuntimeError as error:  # of the libraries that it asks; another one may do better
-        problem = f"{syntax.name} that cannot be decoded here ({describe(error)})"
-        raise Passing(f"{problem}: convert it, or fetch it again") from error
+
+
+def samples_of(header) -> np.ndarray:
+    """The samples, of any type [H, W] or, in RGB, [H, W, 3], decompressed."""
+    from pydicom import uid
+    from pydicom.pixels import get_decoder
+
+    syntax = header.file_meta.TransferSyntaxUID
+    if syntax in uid.JPEGTransferSyntaxes and header.BitsStored < 8:
+        header.BitsStored, header.HighBit = 8, 7  # or GDCM ends the process
+    # what is above BitsStored bits pydicom would drop wherever HighBit is
+    return get_decoder(syntax).as_array(header, correct_unused_bits=False)[0]
+
+
+def stored(header, samples: np.ndarray) -> Pixels:
+    """Stored values are samples shifted right by HighBit + 1 - BitsStored, cut to BitsStored bits (PS3.5 8.1.1)."""
+    bits, shift = header.BitsStored, shift_of(header)
     samples = samples.astype(samples.dtype.newbyteorder("="), copy=False).view(f"u{samples.itemsize}")
     if shift or bits < 8 * samples.itemsize:
         samples = (samples >> shift) & (2**bits - 1)
