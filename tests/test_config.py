@@ -98,10 +98,10 @@ def test_a_wrong_flag_is_one_line(flags, line):
         ),
         (["--config.classifier.mode=head"], ("config.classifier.mode", "config.model.weights")),
         (["--config.data.name=kermany"], ("config.data.dir", "--config.data.dir=DIR")),
-        (["--config.data.subset=(500,20)"], ("asks for 500 NORMAL", "hold 120")),
-        (["--config.gan.batch_size=20"], ("config.gan.batch_size=20", "19 images")),
-        (["--config.classifier.batch_size=52"], ("config.classifier.batch_size", "51 im")),
-        (["--config.gan.image_size=32"], ("config.gan.image_size=32", "64 pixels")),
+        (["--config.data.subset=(500,20)"], ("asks for 500 NORMAL", "hold 240")),
+        (["--config.gan.batch_size=50"], ("config.gan.batch_size=50", "48 images")),
+        (["--config.classifier.batch_size=130"], ("config.classifier.batch_size", "128 im")),
+        (["--config.gan.image_size=65"], ("config.gan.image_size=65", "64 pixels")),
         (
             ["--config.model.name=alexnet", "--config.model.image_size=32"],
             ("config.model.image_size=32", "alexnet"),
@@ -133,7 +133,7 @@ def test_a_config_is_whole_locked_and_plain():
     c = config.load(DEMO)
     assert c.is_locked
     assert c.gan.is_locked
-    assert (c.model.width, c.gan.filters, c.data.fit) == (8, 8, "stretch")
+    assert (c.model.width, c.gan.filters, c.data.fit) == (8, 12, "stretch")
     assert json.loads(c.to_json())["model"]["width"] == 8
     assert (
         config.load("configs/googlenet.py").model.to_dict().items() >= {"width": 64, "transform_input": False}.items()

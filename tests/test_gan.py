@@ -22,7 +22,7 @@ from test_gan_contract import check
 
 from configs import default
 from pneumojax import config as configs
-from pneumojax import gan, loop, metrics, sharding
+from pneumojax import data, gan, loop, metrics, sharding
 from pneumojax.data import CLASSES
 from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
@@ -159,9 +159,22 @@ def test_dcgan_steps_are_those_of_the_first_edition(recipe):
             assert found[name]["sha256"] == expected["sha256"], name
 
 
-@pytest.mark.parametrize("size", [32, 63, 128])
-def test_image_size_that_dcgan_cannot_make(config, size):
-    with pytest.raises(BadInput, match=rf"config.gan.image_size={size}: dcgan makes 64 pixels; use that"):
+@pytest.mark.parametrize("size", [8, 16, 32, 128])
+def test_dcgan_at_another_power_of_two_has_a_layer_less_or_more_for_each_half_or_double(config, size):
+    c = FrozenConfigDict({**config, "image_size": size})
+    state = jax.eval_shape(lambda: dcgan.init(jax.random.key(0), c))
+    images = jax.eval_shape(lambda s: dcgan.sample(s, jnp.zeros((3, 100)), jnp.zeros(3, jnp.int32), config=c), state)
+    assert images.shape == (3, size, size, 1)
+    hidden = int(np.log2(size)) - 2  # layers between picture and 4x4 pixels; 4 at 64
+    for network in (state.generator, state.discriminator):
+        kernels = [leaf.shape for leaf in jax.tree.leaves(network["params"]) if leaf.ndim == 4]
+        assert len(kernels) == hidden
+        assert max(max(shape) for shape in kernels) == config.filters * 2 ** (hidden - 1)
+
+
+@pytest.mark.parametrize(("size", "made"), [(2, 8), (4, 8), (30, 16), (63, 32), (100, 64)])
+def test_image_size_that_dcgan_cannot_make(config, size, made):
+    with pytest.raises(BadInput, match=rf"config.gan.image_size={size}: dcgan makes {made} pixels; use that"):
         gan_train.fresh(jax.random.key(0), Recipe(dcgan, FrozenConfigDict({**config, "image_size": size})))
 
 
@@ -420,3 +433,28 @@ def test_the_gan_of_ones_own_in_the_readme_is_as_it_is_printed(tmp_path, monkeyp
     by_hand = jax.grad(lambda x: judge(critic, x, labels, train=True, mutable=["batch_stats"])[0].sum())(images)
     expected = 5.0 / 2 * float((by_hand**2).sum()) / len(images)
     assert float(tried.metrics[0]["penalty"]) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", [0, 1])
+def test_what_the_demos_gan_draws_is_recognised_as_a_phantom_and_is_not_always_the_same(label, tmp_path):
+    """Against phantoms of other patients: noise correlates with their mean by 0, the mean itself does not vary."""
+    c = configs.load("configs/demo.py", ["--config.gan.cache=", "--config.data.phantom_images=(240, 240)"])
+    images = data.load(c.data, c.gan.image_size)
+    rows = np.flatnonzero(images.labels == label)
+    order = Order(Stage(0, "clean", gan="one"), rows[:48], {label: 64}, 0)  # 48: what a trial has of NORMAL
+    [drawn] = make(
+        tmp_path / "run",
+        Recipe(dcgan, FrozenConfigDict(c.gan)),
+        [order],
+        Table(jnp.asarray(images.pixels), images.labels),
+    ).values()
+    phantoms = images.pixels[rows[52:]]  # a patient has four pictures at most
+
+    correlations = np.corrcoef(phantoms.mean(0).ravel(), drawn.reshape(64, -1))[0, 1:]
+    assert np.quantile(correlations, 0.05) > 0.8  # of phantoms 0.9
+
+    def spread(pictures):
+        return pictures.reshape(len(pictures), 8, 4, 8, 4).mean((2, 4)).std(0).mean()
+
+    assert 0.5 < spread(drawn) / spread(phantoms) < 1.5

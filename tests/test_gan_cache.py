@@ -199,7 +199,7 @@ def test_four_studies_make_their_gans_once(tiny_flags, tmp_path, monkeypatch):
         workdir = tmp_path / f"study{len(runs)}"
         runs.append(finish([*flags, *own, f"--config.gan.cache={tmp_path / 'kept'}"], workdir))
         assert trained.count(Recipe) == 2 * 6
-        assert loaded == [size, 64]
+        assert loaded == [size, 32]
         loaded.clear()
     alone = finish([*flags, *own, "--config.gan.cache="], tmp_path / "alone")
     assert trained.count(Recipe) == 2 * (2 * 6)

@@ -1,9 +1,9 @@
-"""DCGAN at 64x64 (Radford et al. 2016), as the paper uses it; the file to copy for new networks.
+"""DCGAN (Radford et al. 2016), which the paper uses at 64x64; the file to copy for new networks.
 
 Five transposed 4x4 convolutions with four batch norms and ReLUs, then tanh, against five 4x4 convolutions with three
-batch norms and four leaky ReLUs (paper, section 5). What the paper leaves open is taken from the MathWorks example
-that it matches layer for layer: both networks are updated from the same forward pass, and each of D's batches, real
-and generated, has batch statistics of its own.
+batch norms and four leaky ReLUs (paper, section 5). For half or double the side, down to 8x8, each has a layer less or
+more. What the paper leaves open is taken from the MathWorks example that it matches layer for layer: both networks are
+updated from the same forward pass, and each of D's batches, real and generated, has batch statistics of its own.
 """
 
 from functools import partial
@@ -20,17 +20,26 @@ CONDITIONAL = False
 batch_norm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
 
 
+def widths(filters: int, image_size: int) -> list[int]:
+    """Features of the hidden layers, twice as many at each half of the image's side, down to 4x4 pixels."""
+    return [filters * 2**halvings for halvings in range(max(1, image_size.bit_length() - 3))]
+
+
 class Generator(nn.Module):
-    """Latents [N, Z] → images [N, 64, 64, 1] in [-1, 1]. The first transposed convolution, from 1x1, is a Dense."""
+    """Latents [N, Z] → images [N, S, S, 1] in [-1, 1]. The first transposed convolution, from 1x1, is a Dense.
+
+    S is the largest power of two, 8 or more, that `image_size` reaches.
+    """
 
     filters: int
+    image_size: int
 
     @nn.compact
     def __call__(self, latents, labels, train: bool):
-        f = self.filters
-        x = nn.Dense(16 * 8 * f, use_bias=False, kernel_init=initializer)(latents)
-        x = x.reshape(-1, 4, 4, 8 * f)
-        for features in (4 * f, 2 * f, f):
+        *below, top = widths(self.filters, self.image_size)
+        x = nn.Dense(16 * top, use_bias=False, kernel_init=initializer)(latents)
+        x = x.reshape(-1, 4, 4, top)
+        for features in reversed(below):
             x = nn.relu(batch_norm(use_running_average=not train)(x))
             x = UpConvolution(features)(x)
         x = nn.relu(batch_norm(use_running_average=not train)(x))
@@ -38,15 +47,15 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images [N, 64, 64, 1] → logits [N], positive for real."""
+    """Images [N, S, S, 1] → logits [N], positive for real."""
 
     filters: int
 
     @nn.compact
     def __call__(self, images, labels, train: bool):
-        f = self.filters
-        x = nn.leaky_relu(down_convolution(images, f), 0.2)
-        for features in (2 * f, 4 * f, 8 * f):
+        first, *others = widths(self.filters, images.shape[1])
+        x = nn.leaky_relu(down_convolution(images, first), 0.2)
+        for features in others:
             x = down_convolution(x, features, use_bias=False)
             x = nn.leaky_relu(batch_norm(use_running_average=not train)(x), 0.2)
         return nn.Dense(1, kernel_init=initializer)(x.reshape(x.shape[0], -1))[:, 0]
@@ -56,7 +65,7 @@ def compose(config) -> adversarial.Parts:
     """Adam on binary cross-entropy."""
     rates = config.generator_learning_rate, config.discriminator_learning_rate
     return adversarial.Parts(
-        generator=Generator(config.filters),
+        generator=Generator(config.filters, config.image_size),
         discriminator=Discriminator(config.filters),
         optimizers=tuple(optax.adam(rate, config.beta1, config.beta2) for rate in rates),
         losses=losses.non_saturating,
