@@ -171,14 +171,6 @@ def test_jpegs_of_rare_kinds_are_not_called_damaged():
     assert len(list(jpeg.segments(encoded(PICTURE)))) > 3
 
 
-def test_bytes_of_a_comment_or_thumbnail_are_no_scans_of_a_jpeg():
-    content = encoded(xray(40, 30))
-    comment = b"\xff\xda" * (jpeg.SCAN_LIMIT + 1)
-    for marker in (b"\xff\xfe", b"\xff\xe1"):
-        longer = content[:2] + marker + struct.pack(">H", len(comment) + 2) + comment + content[2:]
-        np.testing.assert_array_equal(decode.read(longer, "a.jpeg").gray, decode.read(content, "a.jpeg").gray)
-
-
 def test_pad_keeps_the_aspect_and_stretch_does_not():
     wide = np.full((100, 300), 200, np.uint8)
     wide[40:60, 130:170] = 150
