@@ -54,7 +54,11 @@ def _assignments(overrides: Sequence[str]) -> dict[str, str]:
         if not flag.startswith("--config."):
             what = f"{word} is not a flag" if word.startswith("-") else f"unknown argument {word!r}"
             raise BadInput(f"{what}; fields are set by --config.a.b=value")
-        found[flag.removeprefix("--config.")] = text if equals else next(words, "")
+        if not equals:
+            text = next(words, "--")
+            if text.startswith("--"):  # what the shell made of a variable that is not set
+                raise BadInput(f"{flag} has no value; give {flag}=VALUE")
+        found[flag.removeprefix("--config.")] = text
     return found
 
 

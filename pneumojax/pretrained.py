@@ -70,6 +70,11 @@ def load(
         variables = convert(tensors, name, allow_missing)
     except BadInput as error:
         raise BadInput(f"{source}: {error}", error.details) from error
+    leaves = flatten_dict(variables)
+    kernels = {key: leaves[path] for key, (path, shape) in known.items() if path in leaves and len(shape) > 1}
+    if alike := [key for key, kernel in kernels.items() if kernel.size > 1 and np.ptp(kernel) == 0]:
+        what = f"{len(alike)} kernels, {', '.join(alike[:3])} and so on" if len(alike) > 3 else ", ".join(alike)
+        logging.warning("weights: %s: all numbers are alike, as of no trained layer: %s", shown(source), what)
     over = len(tensors) - len(jax.tree.leaves(variables))
     passed = f"; {over} passed over, counters and auxiliary heads" if over else ""
     logging.info("weights: %s: %d tensors of %s%s%s", shown(source), len(tensors) - over, name, said, passed)

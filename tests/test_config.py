@@ -63,7 +63,9 @@ def refusal(*flags: str, path: str = DEMO) -> str:
     ("flags", "line"),
     [
         (["--config.gan.steps=many"], "config.gan.steps='many': give a whole number, e.g. 60"),
-        (["--config.gan.steps"], "config.gan.steps='': give a whole number, e.g. 60"),
+        (["--config.gan.steps="], "config.gan.steps='': give a whole number, e.g. 60"),
+        (["--config.gan.steps"], "--config.gan.steps has no value; give --config.gan.steps=VALUE"),
+        (["--config.data.dir", "--config.data.name=folder"], "--config.data.dir has no value; give "),
         (["--config.gan.flip=perhaps"], "config.gan.flip='perhaps': give True or False"),
         (["--config.gan.beta1=inf"], "config.gan.beta1=inf: give a finite number, e.g. 0.5"),
         (["--config.gan.beta2=1"], "config.gan.beta2=1.0: give 0 or more, below 1"),

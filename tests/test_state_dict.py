@@ -341,3 +341,12 @@ def test_what_this_user_may_not_read_is_named_and_not_where_the_command_writes(t
     assert "Permission denied" in line
     assert str(path) in line
     assert "free space" not in line
+
+
+def test_kernels_of_no_trained_layer_are_said(read, tensors, caplog):
+    read(tensors)
+    assert "no trained layer" not in caplog.text
+    read({**tensors, "fc.weight": torch.zeros_like(tensors["fc.weight"])})
+    assert caplog.messages[-1].endswith("all numbers are alike, as of no trained layer: fc.weight")
+    read({name: torch.ones_like(tensor) for name, tensor in tensors.items()})
+    assert "no trained layer: 6 kernels, conv1.weight, layer1.0.conv1.weight, " in caplog.messages[-1]
