@@ -349,4 +349,4 @@ def test_kernels_of_no_trained_layer_are_said(read, tensors, caplog):
     read({**tensors, "fc.weight": torch.zeros_like(tensors["fc.weight"])})
     assert caplog.messages[-1].endswith("all numbers are alike, as of no trained layer: fc.weight")
     read({name: torch.ones_like(tensor) for name, tensor in tensors.items()})
-    assert "no trained layer: 6 kernels, conv1.weight, layer1.0.conv1.weight, " in caplog.messages[-1]
+    assert "no trained layer: 6 kernels, conv1.weight, fc.weight, layer1.0.conv1.weight" in caplog.messages[-1]
