@@ -181,7 +181,7 @@ def test_what_else_it_leaves(whole):
     assert len(grids) == 3 * 2 * 2 * 2
     assert all(path.name.startswith("generated-") for path in grids)
     with Image.open(grids[0]) as grid:
-        assert grid.size == (512, 512)
+        assert grid.size == (256, 256)
     assert len(list(whole.glob("events.out.tfevents.*"))) == 1
     stages = sorted(path.name for path in (whole / "checkpoints" / "trial1" / "clean").iterdir() if path.is_dir())
     assert stages == ["gan_normal", "gan_pneumonia", "with_gan", "with_gan_epochs", "without_gan"]
