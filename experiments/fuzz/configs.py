@@ -162,7 +162,7 @@ def in_range(field: str, value, of) -> bool:
         return value in CHOICES.get(field, (value,))
     if isinstance(of, bool):
         return isinstance(value, bool)
-    if not math.isfinite(value) or (abs(value) > LARGEST and field != "seed"):
+    if not (abs(value) <= LARGEST or (field == "seed" and type(value) is int)):  # NaN is not
         return False
     limits = {
         "enlarge": value >= 1,

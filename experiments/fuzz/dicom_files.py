@@ -74,9 +74,8 @@ def grayscale(one: Mono, samples: np.ndarray, allocated: int, high_bit: int, syn
 def lut_item(table: Table, signed: bool, big: bool) -> Dataset:
     """One item of a sequence of LUTs."""
     item = Dataset()
-    triple = np.array([len(table.entries) % 65536, table.first, table.bits])
-    item.add_new("LUTDescriptor", *(("SS", triple.astype(np.int16)) if signed else ("US", triple.astype(np.uint16))))
-    item["LUTDescriptor"].value = item["LUTDescriptor"].value.tolist()
+    count, first = len(table.entries) % 65536, table.first if signed else table.first % 65536
+    item.add_new("LUTDescriptor", "SS" if signed else "US", [count, first, table.bits])
     if table.form == "US":
         item.add_new("LUTData", "US", table.entries.tolist())
     else:
