@@ -3,11 +3,10 @@
 python -m experiments.compare WORKDIR…
 """
 
-from pathlib import Path
-
 from pneumojax import cli, paper
 from pneumojax import config as configs
 from pneumojax import run as runs
+from pneumojax.names import printable
 from pneumojax.report import tables
 from pneumojax.run import Run
 
@@ -64,23 +63,15 @@ def printed(model: str, protocol: str, arm: str, part: str) -> str:
 def main(arguments=None) -> None:
     """Prints one table of several runs."""
     parser = cli.Parser(prog="python -m experiments.compare", description=main.__doc__)
-    parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR", help="of a finished run")
+    parser.add_argument("workdirs", nargs="+", type=cli.path, metavar="WORKDIR", help="of a finished run")
+    cli.show_log()
     with cli.exit_codes():
         found = [runs.load(workdir) for workdir in parser.parse_args(arguments).workdirs]
         fields = [*ALWAYS, *differing(found)]
         rows = [row for run in found for row in rows_of(run, fields)]
-    heads = (
-        *fields,
-        "protocol",
-        "arm",
-        "scored on",
-        "n",
-        *COLUMNS,
-        "recall of each class",
-        "the paper prints (accuracy)",
-    )
-    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
-    print("\n".join(f"| {row} |" for row in rows))
+        last = ("recall of each class", "the paper prints (accuracy)")
+        heads = (*fields, "protocol", "arm", "scored on", "n", *COLUMNS, *last)
+        cli.show(f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *(f"| {printable(row)} |" for row in rows))
 
 
 if __name__ == "__main__":

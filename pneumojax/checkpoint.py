@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import fcntl
-import io
 import json
 import os
 import shutil
@@ -13,10 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 
-from pneumojax.errors import BadInput
+from pneumojax.errors import BadInput, describe
+from pneumojax.paths import named
 
 MARGIN = 2**20  # bytes beside the arrays: Orbax's records of them
+NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}  # of some Lustre and NFS
+OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO)
 
 
 def open_manager(directory: Path) -> ocp.CheckpointManager:
@@ -27,32 +30,63 @@ def open_manager(directory: Path) -> ocp.CheckpointManager:
 
 def save(manager: ocp.CheckpointManager, step: int, state, record: dict | None = None) -> None:
     """Saves a tree of arrays under a step, and a record that JSON can hold. Errors: OSError where the disk is full."""
-    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(manager.directory))
+
+    def of_disk(number: int) -> OSError:
+        return OSError(number, os.strerror(number), str(manager.directory))
+
     # Asked beforehand, since Orbax's threads print tracebacks of their own when a disk fills up under them.
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + MARGIN
     if shutil.disk_usage(manager.directory).free < needed:
-        raise full
+        raise of_disk(errno.ENOSPC)
     try:
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record or {}))
         manager.save(step, args=args)
     except Exception as error:  # tensorstore wraps the system's error into one of its own
-        if os.strerror(errno.ENOSPC) in str(error):
-            raise full from error
+        for number in OF_DISKS:
+            if os.strerror(number) in str(error):
+                raise of_disk(number) from error
         raise
 
 
-def restore(manager: ocp.CheckpointManager, state) -> tuple[int, Any, dict]:
-    """The newest state, with shapes, dtypes and shardings of the `state` given; that one where there is none.
+def restore(manager: ocp.CheckpointManager, state, begin: bool = False) -> tuple[int, Any, dict]:
+    """The newest state, with shapes, dtypes and shardings of the `state` given.
 
-    Returns: (step, state, record); step 0 where nothing was saved.
+    Args:
+      manager: of the checkpoints.
+      state: a tree of arrays.
+      begin: whether nothing need have been saved; what is given back then is step 0 and the `state` itself.
+
+    Returns: (step, state, record).
+
+    Errors: BadInput where a checkpoint must be there and is not, or where it is damaged or of another tree.
     """
     step = manager.latest_step()
     if step is None:
-        return 0, state, {}
+        if begin:
+            return 0, state, {}
+        raise missing(manager.directory)
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
     args = ocp.args.Composite(state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
-    restored = manager.restore(step, args=args)
+    try:
+        restored = manager.restore(step, args=args)
+    except Exception as error:  # Orbax and tensorstore raise whatever they like of a damaged folder
+        where = f"the checkpoint {manager.directory / str(step)}"
+        raise BadInput(f"{where} is damaged; bring it back or run anew: {describe(error)[:200]}") from error
     return step, restored.state, restored.record
+
+
+def read(directory: Path, state) -> Any:
+    """The newest state in a folder, of which nothing is changed nor made. Errors: BadInput as `restore` has them."""
+    if not os.path.isdir(directory):
+        raise missing(directory)
+    options = ocp.CheckpointManagerOptions(create=False, enable_async_checkpointing=False)
+    with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
+        return restore(manager, state)[1]
+
+
+def missing(directory: Path) -> BadInput:
+    """What is raised where a checkpoint must be there."""
+    return BadInput(f"{directory} holds no checkpoint; bring it back or run anew")
 
 
 def has(directory: Path, step: int) -> bool:
@@ -62,28 +96,44 @@ def has(directory: Path, step: int) -> bool:
 
 @contextlib.contextmanager
 def held(folder: Path, flag: str):
-    """Makes a folder and holds it for this process. Errors: BadInput where another one does, which names the `flag`."""
+    """Makes a folder and holds it for this process; where the file system has no locks, that is said.
+
+    Errors: BadInput where another process holds it, which names the `flag`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with named(folder / ".lock"):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BadInput(f"{folder} is in use by another process; wait for it or choose another {flag}") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            what = "nothing keeps a second process from writing there at the same time"
+            logging.warning("%s: its file system has no locks (%s): %s; start none", folder, error.strerror, what)
         yield
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name, then renames it: it is there whole or not at all."""
+@contextlib.contextmanager
+def written(path: Path):
+    """A file to write to under a temporary name, which is then renamed: it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
+        with named(path), partial.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    with written(path) as file:
+        file.write(content)
 
 
 def write_json(path: Path, value) -> None:
@@ -92,13 +142,12 @@ def write_json(path: Path, value) -> None:
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Writes named arrays as one `.npz`."""
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    write_bytes(path, content.getbuffer())
+    """Writes named arrays as one `.npz`, without a copy of them in memory."""
+    with written(path) as file:
+        np.savez(file, **arrays)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Reads the arrays of an `.npz`; nothing in it is unpickled."""
-    with np.load(path, allow_pickle=False) as arrays:
+    with named(path), np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)

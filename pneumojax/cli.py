@@ -1,16 +1,27 @@
-"""What the commands share: one `error:` line, exit codes, whose log lines are shown."""
+"""What the commands share: paths among their arguments, what they print, one `error:` line, exit codes."""
 
 import argparse
 import errno
 import logging as python_logging
+import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from absl import logging
 
-from pneumojax.errors import WRITE_ERRNOS, BadInput, NotWritable, StudyError, describe
+from pneumojax import paths
+from pneumojax.errors import WRITE_ERRNOS, BadInput, NotWritable, StudyError
+from pneumojax.names import printable
+
+WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # errors that no reading gives
+# What an error that names no path can be: of writing, since whatever is read is named (`paths.named`).
+UNNAMED = {*WRITE_ERRNOS, errno.EIO, errno.ESTALE}
+
+OURS = f"{Path(__file__).parent}/"
+
+python_logging.getLogger("matplotlib").setLevel(python_logging.ERROR)  # or its import warns where there is no home
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,11 +30,56 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str):
         raise BadInput(f"{message} (--help tells what there is)")
 
+    def print_help(self, file=None):
+        show(self.format_help().rstrip())
+
+
+def path(text: str) -> Path:
+    """The type of every argument that is a path, by the rule of `paths`."""
+    try:
+        return paths.expanded(text)
+    except BadInput as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def show(*lines: str) -> None:
+    """Prints lines to standard output; what its encoding lacks is escaped.
+
+    Errors: NotWritable where they cannot be written; SystemExit, without a word, where nobody reads them any more.
+    """
+    if sys.stdout is None:
+        raise NotWritable("standard output is closed; give it a file")
+    encoding = sys.stdout.encoding or "utf-8"
+    text = "".join(f"{line}\n" for line in lines)
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        end_quietly()
+    except OSError as error:
+        drop_output()
+        raise NotWritable(f"standard output: {error.strerror}; free space there") from error
+
+
+def end_quietly() -> None:
+    """Ends as a program does whose reader has gone, `… | head`: by SIGPIPE, as a shell sees it."""
+    drop_output()
+    sys.exit(128 + signal.SIGPIPE)
+
+
+def drop_output() -> None:
+    """What could not be written is not tried again when the interpreter ends, which would complain."""
+    with suppress(OSError, ValueError, AttributeError):  # of a stream without a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
 
 def fail(error: StudyError) -> None:
-    """Prints the `error:` line, its details indented, and exits with the error's code."""
-    logging.flush()
-    print(f"error: {describe(error)}", *(f"  {line}" for line in error.details), sep="\n", file=sys.stderr, flush=True)
+    """Prints the `error:` line, its details indented, and exits with the error's code. Names can forge neither."""
+    with suppress(OSError):
+        logging.flush()
+        if sys.stderr:  # None where it is closed
+            lines = (f"error: {printable(error)}", *(f"  {printable(line)}" for line in error.details))
+            print(*lines, sep="\n", file=sys.stderr, flush=True)
     sys.exit(error.exit_code)
 
 
@@ -37,28 +93,50 @@ def exit_codes(place: Path | None = None, flag: str = ""):
     except StudyError as error:
         fail(error)
     except OSError as error:
-        if place and (error.errno in WRITE_ERRNOS or cannot_be_made(place, error)):
-            fail(NotWritable(f"{place}: {describe(error)}; free space there or choose another {flag}"))
+        if error.errno == errno.EPIPE and error.filename is None:
+            end_quietly()
+        if blamed := blame(error, place, flag):
+            fail(blamed)
         raise
 
 
-def cannot_be_made(place: Path, error: OSError) -> bool:
-    """Whether it was `place`, or a folder above it, that could not be made, as below /proc."""
-    above = (place.absolute(), *place.absolute().parents)
-    return error.errno == errno.ENOENT and Path(str(error.filename)).absolute() in above
+def blame(error: OSError, place: Path | None, flag: str) -> StudyError | None:
+    """Whose fault it is, by the path that an error of the system names: that of `place`, or of something that was read.
+
+    None where it names nothing and cannot be of writing.
+    """
+    path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    if error.errno == errno.ENAMETOOLONG:
+        return BadInput(f"{path or place}: {error.strerror}; give a shorter path")
+    if place and (is_of(place, path) if path else error.errno in UNNAMED):
+        return NotWritable(f"{path or place}: {error.strerror}; free space there or choose another {flag}")
+    if error.errno in WRITTEN:
+        return NotWritable(f"{path or 'a file'}: {error.strerror}; free space there")
+    if path and error.errno:
+        return BadInput(f"{path}: {error.strerror}; give this user the right to read it, or mend it")
+    return None
+
+
+def is_of(place: Path, path: str) -> bool:
+    """Whether a path is `place`, in it, or a folder that it lies in."""
+    place, path = Path(os.path.abspath(place)), Path(os.path.abspath(path))
+    return path.is_relative_to(place) or place.is_relative_to(path)
 
 
 def show_log() -> None:
-    """Shows our own lines and clu's, and warnings of others, less their tracebacks.
+    """Shows our own lines and clu's, and warnings of others, less their tracebacks; a line of ours is one line.
 
     Orbax writes forty lines a checkpoint, and a traceback for each error that it then raises as well.
     """
-
-    def worth_reading(record: python_logging.LogRecord) -> bool:
-        if any(f"/{package}/" in record.pathname for package in ("pneumojax", "clu")):
-            return True
-        record.exc_info = None
-        return record.levelno >= python_logging.WARNING
-
     logging.set_verbosity(logging.INFO)
-    logging.get_absl_handler().addFilter(worth_reading)
+    logging.get_absl_logger().addFilter(worth_reading)
+
+
+def worth_reading(record: python_logging.LogRecord) -> bool:
+    """Whether a log record is shown; escapes what is in it. Lines that others wrote on purpose are indented."""
+    own, clu = record.pathname.startswith(OURS), "/clu/" in record.pathname
+    lines = [record.getMessage()] if own else record.getMessage().split("\n")
+    record.msg, record.args = "\n  ".join(map(printable, lines)), None
+    if not (own or clu):
+        record.exc_info = None
+    return own or clu or record.levelno >= python_logging.WARNING

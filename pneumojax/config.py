@@ -2,18 +2,19 @@
 
 import difflib
 import json
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
-from pneumojax import gan, lookup, models, rules
+from pneumojax import gan, lookup, models, paths, rules
 from pneumojax.errors import BadInput, describe
 from pneumojax.weights import from_scratch
 
 PLACES = ("data.dir", "data.cache", "gan.cache", "model.cache")  # of files, which no result depends on
+MAY_BE_EMPTY = ("data.dir", "gan.cache")  # where default.py says what that means
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -35,9 +36,10 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 def _read(path: str) -> ConfigDict:
     given, *argument = path.split(":", 1)
-    shipped = lookup.CONFIGS.parent / given if Path(given).parts[:1] == ("configs",) else None
-    file = next((file for file in map(Path, filter(None, (given, shipped))) if file.is_file()), None)
-    if file is None:
+    file = paths.of(given, "--config")
+    if not os.path.isfile(file) and file.parts[0] == "configs":
+        file = lookup.CONFIGS.parent / file
+    if not os.path.isfile(file):
         raise BadInput(f"--config={path} is not there; give e.g. configs/demo.py")
     try:
         return ConfigDict(dict(lookup.config_of(file, *argument)))  # ConfigDict(None) would be an empty one
@@ -110,6 +112,7 @@ def validate(config: ConfigDict) -> None:
     """Errors: BadInput with field, value and remedy for the first field that is unknown or cannot be."""
     c, fields = config, flat(config)
     _checked(fields, fields_of(fields))
+    _check_paths(fields)
 
     def require(ok: bool, field: str, remedy: str) -> None:
         if not ok:
@@ -128,6 +131,16 @@ def validate(config: ConfigDict) -> None:
         for name, default in models.fields(c.model.name).items():
             remedy = f"weights are of the published network; give {default!r}, or {from_scratch(c.classifier.mode)}"
             require(c.model.get(name, default) == default, f"model.{name}", remedy)
+
+
+def _check_paths(fields: dict) -> None:
+    """Errors: BadInput for a path that can be none; a home that is not known is told where a folder there is wanted."""
+    for field in (*PLACES, "model.weights"):
+        text = fields[field]
+        if not (text == "" and field in MAY_BE_EMPTY) and not (field.endswith("cache") and paths.is_below_home(text)):
+            paths.of(text, f"config.{field}")
+    for one in fields["data.external"]:
+        paths.of(one["dir"], f"config.data.external: dir of {one['name']}")
 
 
 def with_overrides(classifier: FrozenConfigDict, overrides: dict) -> FrozenConfigDict:

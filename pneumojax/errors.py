@@ -3,6 +3,8 @@
 import errno
 from collections.abc import Sequence
 
+WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM}  # of a disk
+
 
 class StudyError(Exception):
     """One `error:` line: what is wrong, where, and the remedy; `details` are listed below it, indented."""
@@ -30,12 +32,6 @@ class NotWritable(StudyError):
     """A disk that is full, or a place where this user may not write."""
 
     exit_code = 4
-
-
-WRITE_ERRNOS = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
-    *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST),
-}
 
 
 def describe(error: BaseException) -> str:

@@ -144,7 +144,7 @@ def train_group(group: Group, diverged: dict, step_and_recipe, table, constants,
     states, keys = put(stack([job.start() for job in jobs])), put(stack([job.key for job in jobs]))
     rows = np.stack([job.rows for job in jobs], 1)
     with checkpoint.open_manager(group.directory(place)) as manager, deferred_signals() as received:
-        done, at_rest, record = checkpoint.restore(manager, group.at_rest(states))
+        done, at_rest, record = checkpoint.restore(manager, group.at_rest(states), begin=True)
         states = put(group.running(at_rest))
         window = {name: np.array(values, np.float32) for name, values in record.get("window", {}).items()}
         pieces = dispatches(done, group.steps, every)
@@ -276,9 +276,8 @@ def record_of_divergence(place: Place, stage: Stage) -> Path:
 
 
 def newest(directory: Path, target):
-    """The newest state in a directory, as a tree like `target`."""
-    with checkpoint.open_manager(directory) as manager:
-        return checkpoint.restore(manager, sharding.replicate(target))[1]
+    """The newest state in a directory, as a tree like `target`. Errors: BadInput where there is none."""
+    return checkpoint.read(directory, sharding.replicate(target))
 
 
 @contextlib.contextmanager

@@ -19,15 +19,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the study of a config. Any field of it is set by --config.a.b=value; configs/default.py has them all."""
     parser = cli.Parser(prog="python -m pneumojax.main", description=main.__doc__, allow_abbrev=False)
     parser.add_argument("--config", help="the study, a file of configs/")
-    parser.add_argument("--workdir", help="where everything goes; runs/<config name> if not given")
+    parser.add_argument("--workdir", type=cli.path, help="where everything goes; runs/<config name> if not given")
     cli.show_log()
     with cli.exit_codes():
         options, overrides = parser.parse_known_args(arguments)
         if not options.config:
             raise BadInput("--config is missing; pass e.g. --config=configs/demo.py")
         loaded = config.load(options.config, overrides)
-        name = Path(options.config.partition(":")[0]).stem
-        workdir = Path(options.workdir or f"runs/{name}").expanduser()
+        workdir = options.workdir or Path("runs", Path(options.config.partition(":")[0]).stem)
     with cli.exit_codes(workdir, "--workdir"):
         study.run(loaded, workdir)
 

@@ -6,6 +6,8 @@ if __name__ == "__main__":
     runtime.configure()  # before anything imports jax
 
 import json
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +15,11 @@ import jax
 import numpy as np
 from absl import logging
 
-from pneumojax import cli, systems
+from pneumojax import cli, environment, systems
 from pneumojax import run as runs
-from pneumojax.data import decode, files, folder, levels
+from pneumojax.data import decode, files, folder, layout, levels
 from pneumojax.errors import BadInput
+from pneumojax.names import escaped
 from pneumojax.run import Run
 
 
@@ -37,14 +40,39 @@ def load(run: Run, name: str):
 
 
 def find(given: Sequence[Path]) -> list[Path]:
-    """The images among files and below folders. Errors: BadInput where one is missing or a folder has none."""
-    paths = []
+    """The images that are meant, each once, in the order given; what is left out is said.
+
+    A file is one whatever its name; of a folder those are that training would take of it.
+
+    Errors: BadInput where a file is missing, or a folder has none or cannot be looked into.
+    """
+    found: dict[str, Path] = {}
+    count = 0
     for path in given:
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in decode.FORMATS) if path.is_dir() else [path]
-        if not inside or not path.exists():
+        try:
+            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+        except OSError as error:
+            raise BadInput(f"{path} is no image, nor a folder of images: {error.strerror}") from error
+        inside = below(path) if is_folder else [path]
+        if not inside:
             raise BadInput(f"{path} is no image, nor a folder with {', '.join(decode.FORMATS)} in it")
-        paths += inside
-    return paths
+        count += len(inside)
+        for one in inside:
+            found.setdefault(os.path.abspath(one), one)
+    if count > len(found):
+        logging.warning("%d images were given more than once: they are answered once", count - len(found))
+    return list(found.values())
+
+
+def below(directory: Path) -> list[Path]:
+    """The images below a folder, sorted. Errors: BadInput where it cannot be looked into."""
+    hidden: list[str] = []
+    names = sorted(folder.walk(directory, hidden))
+    images = [name for name in names if layout.is_image(name)]
+    counts = {"no image by its name": len(names) - len(images), "hidden or a system's own": len(hidden)}
+    if left_out := {why: count for why, count in counts.items() if count}:
+        logging.warning("%s: %d images; left out: %s", directory, len(images), layout.listed(left_out))
+    return [directory / name for name in images]
 
 
 def classify_files(workdir: Path, name: str, paths: Sequence[Path]) -> tuple[list[dict], list[str]]:
@@ -82,20 +110,25 @@ def classify_files(workdir: Path, name: str, paths: Sequence[Path]) -> tuple[lis
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Classifies chest X-rays with one classifier of a finished run. For research; not a diagnosis."""
+    r"""Classifies chest X-rays with one classifier of a finished run. For research; not a diagnosis.
+
+    Prints a line an image: its name, its class and the probability, with tabs between; in names a tab is \t, a line end
+    \n, a backslash \\ and so on, as in a Python string.
+    """
     parser = cli.Parser(prog="python -m pneumojax.predict", description=main.__doc__)
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="files, or folders of them")
-    parser.add_argument("--workdir", required=True, type=Path, help="of the finished run")
+    parser.add_argument("images", nargs="+", type=cli.path, metavar="IMAGE", help="files, or folders of them")
+    parser.add_argument("--workdir", required=True, type=cli.path, help="of the finished run")
     parser.add_argument("--classifier", default="trial0/clean/with_gan", help="which: trialN/PROTOCOL/ARM")
     parser.add_argument("--json", action="store_true", help="one JSON list, with logits, in place of lines")
-    with cli.exit_codes():
+    cli.show_log()
+    with cli.exit_codes(), environment.pinned():
         options = parser.parse_args(arguments)
         answers, bad = classify_files(options.workdir, options.classifier, find(options.images))
         if options.json:
-            print(json.dumps(answers, indent=1))
+            cli.show(json.dumps(answers, indent=1))
         else:
-            for answer in answers:
-                print(f"{answer['file']}\t{answer['class']}\t{answer['probability']:.4f}")
+            rows = ((escaped(one["file"]), escaped(one["class"]), f"{one['probability']:.4f}") for one in answers)
+            cli.show(*map("\t".join, rows))
         if bad:
             raise BadInput(f"{len(bad)} of {len(answers) + len(bad)} images cannot be read; the others are above", bad)
 

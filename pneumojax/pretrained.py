@@ -24,7 +24,7 @@ import numpy as np
 from absl import app, logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from pneumojax import checkpoint, cli, weights
+from pneumojax import checkpoint, cli, paths, weights
 from pneumojax.conversion import convert, num_classes_of, shape_there, table, to_torch
 from pneumojax.errors import BadInput, describe
 from pneumojax.state_dict import of_network
@@ -56,14 +56,13 @@ def load(
 
     Errors: BadInput for whatever cannot be used; NotWritable where a download cannot be kept.
     """
-    known = table(name)
+    known, path = table(name), paths.of(source, "config.model.weights")
     try:
-        path = Path(source).expanduser()
         folder = path.is_dir()
-    except (OSError, RuntimeError) as error:  # a folder above that may not be entered; ~ of nobody
+    except OSError as error:  # a folder above that may not be entered
         raise BadInput(f"{source} cannot be read: {describe(error)}; {weights.WANTED}") from error
     if source == "torchvision":
-        held = weights.download(name, Path(cache).expanduser() / "weights", instead)
+        held = weights.download(name, paths.of(cache, "config.model.cache") / "weights", instead)
     else:
         held = restore(path, name) if folder else weights.read(path)
     try:
@@ -182,18 +181,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = cli.Parser(prog="python -m pneumojax.pretrained", description=main.__doc__)
     parser.add_argument("--model", required=True, help="a network: " + ", ".join(weights.ENUMS))
     parser.add_argument("--from", dest="source", default="torchvision", help=".safetensors or .pth; else torchvision's")
-    parser.add_argument("--out", required=True, type=Path, help="the folder to make; give it as config.model.weights")
+    parser.add_argument("--out", required=True, type=cli.path, help="the folder to make, for config.model.weights")
     parser.add_argument("--allow_missing", nargs="*", default=(), help="tensors or layers that FILE may lack")
     parser.add_argument("--cache", default="~/.cache/pneumojax", help="where downloads are kept")
     cli.show_log()
     with cli.exit_codes():
         options = parser.parse_args(arguments)
     with cli.exit_codes(options.out, "--out"):
-        instead = "give the file as --from"
-        converted = load(options.source, options.model, options.allow_missing, options.cache, instead)
+        download = options.source == "torchvision"
+        cache = str(paths.of(options.cache, "--cache")) if download else ""
+        source = "torchvision" if download else str(paths.of(options.source, "--from"))
+        converted = load(source, options.model, options.allow_missing, cache, instead="give the file as --from")
         save(converted, options.model, Path(options.source).name, options.out)
-    count = sum(leaf.size for leaf in jax.tree.leaves(converted.variables["params"]))
-    logging.info("%s: %d parameters of %s", options.out, count, options.model)
+        count = sum(leaf.size for leaf in jax.tree.leaves(converted.variables["params"]))
+        logging.info("%s: %d parameters of %s", options.out, count, options.model)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import csv
 import itertools
 import json
+import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,13 +12,15 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from pneumojax import config as configs
-from pneumojax import environment, metrics
+from pneumojax import environment, metrics, paths
 from pneumojax import results as resulting
 from pneumojax.data import layout
-from pneumojax.errors import BadInput
+from pneumojax.errors import BadInput, describe
 from pneumojax.evaluate import Prediction
+from pneumojax.names import unescaped
 from pneumojax.stage import Stage
 
+COLUMNS = ("protocol", "arm", "trial", "gan_seed", "classifier_seed", "part", "name", "patient", "label")
 WHOLE = ("trial", "gan_seed", "classifier_seed", "label")  # columns of predictions.csv that hold whole numbers
 
 
@@ -49,34 +53,59 @@ class Run(NamedTuple):
 def load(workdir: Path | str, results: dict | None = None) -> Run:
     """Reads a finished run; `results` are those of one that is about to be written whole.
 
-    Errors: BadInput where the folder holds none.
+    Errors: BadInput where the folder holds none, or one of its files is damaged or of another version.
     """
-    workdir = Path(workdir).expanduser()
+    workdir = paths.of(os.fspath(workdir), "workdir")
+    with whole(workdir / "config.json") as path:
+        config = configs.frozen(json.loads(path.read_text()))
+    with whole(workdir / "splits.json") as path:
+        splits = json.loads(path.read_text())
+    with whole(workdir / "results.json") as path:
+        results = results or json.loads(path.read_text())
+        if (schema := results.get("schema")) != 2:
+            raise BadInput(f"{workdir} is of another version of pneumojax (schema {schema}); run it anew")
+        Run(workdir, config, results, splits, {}, {}, {}).stages()
+    with whole(workdir / "predictions.csv") as path:
+        predictions = read_predictions(path)
+    with whole(workdir / "metrics.jsonl"):
+        curves, grids = read_metrics(workdir)
+    return Run(workdir, config, results, splits, predictions, curves, grids)
+
+
+@contextmanager
+def whole(path: Path):
+    """Gives a file of a finished run to be read. Errors: BadInput where it is missing, or is not what it should be."""
     try:
-        config = json.loads((workdir / "config.json").read_text())
-        splits = json.loads((workdir / "splits.json").read_text())
-        results = results or json.loads((workdir / "results.json").read_text())
-        rows = metrics.read(workdir)
-        predictions = read_predictions(workdir / "predictions.csv")
-    except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"{workdir} is not the workdir of a finished run ({error}); give another --workdir") from error
-    if results.get("schema") != 2:
-        raise BadInput(f"{workdir} is of another version of pneumojax (schema {results.get('schema')}); run it anew")
+        yield path
+    except OSError as error:
+        what = f"{path.name}: {error.strerror}"
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, csv.Error) as error:
+        what = f"{path.name} is damaged: {describe(error)}"
+    else:
+        return
+    raise BadInput(f"{path.parent} is not the workdir of a finished run ({what}); give another --workdir")
+
+
+def read_metrics(workdir: Path) -> tuple[dict[tuple[Stage, str], dict[int, float]], dict[Stage, Path]]:
+    """The curves and grids of a `Run`."""
     curves: dict[tuple[Stage, str], dict[int, float]] = {}
     grids = {}
-    for step, stage, values in map(metrics.parted, rows):
+    for step, stage, values in map(metrics.parted, metrics.read(workdir)):
         for name, value in values.items():
             if name != "grid":
                 curves.setdefault((stage, name), {})[step] = value
             elif (workdir / value).exists():  # its user may have removed it
                 grids[stage] = workdir / value
-    return Run(workdir, configs.frozen(config), results, splits, predictions, curves, grids)
+    return curves, grids
 
 
 def read_predictions(path: Path) -> dict[str, list]:
     """predictions.csv, a list a column."""
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        columns: dict[str, list] = {name: values for name, *values in zip(*csv.reader(file), strict=True)}
+        rows = ([unescaped(cell) for cell in row] for row in csv.reader(file))
+        columns: dict[str, list] = {name: values for name, *values in zip(*rows, strict=True)}
+    if lacking := {*COLUMNS} - columns.keys():
+        raise ValueError(f"it lacks the columns {', '.join(sorted(lacking))}")
     for name, values in columns.items():
         if name in WHOLE:
             columns[name] = list(map(int, values))

@@ -235,7 +235,8 @@ def download(name: str, cache: Path, instead: str = "give a file"):
             model_dir=os.fspath(cache), map_location="cpu", progress=True, check_hash=True, weights_only=True
         )
     except (OSError, http.client.HTTPException, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        if isinstance(error, OSError) and error.errno in WRITE_ERRNOS:  # an error of the network has no such number
+        # an error of the network has no such number and names no file
+        if isinstance(error, OSError) and (error.errno in WRITE_ERRNOS or (error.errno and error.filename)):
             where = error.filename or cache
             raise NotWritable(f"{where}: {error.strerror}; free space there or choose another model.cache") from error
         raise BadInput(f"config.model.weights='torchvision': {describe(error)} ({weights.url}); {remedy}") from error

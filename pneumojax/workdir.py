@@ -10,8 +10,9 @@ import numpy as np
 
 from pneumojax import checkpoint
 from pneumojax.config import differences
-from pneumojax.errors import BadInput
+from pneumojax.errors import BadInput, describe
 from pneumojax.evaluate import Prediction
+from pneumojax.names import escaped
 
 OUTPUTS = ("checkpoints", "metrics.jsonl", "predictions.csv", "report.html", "results.json", "splits.json")
 
@@ -31,7 +32,10 @@ def check_config(workdir: Path, config: dict) -> None:
     """Errors: BadInput where the workdir was made by another config, with the fields that differ."""
     path = workdir / "config.json"
     if path.exists():
-        lines = differences(json.loads(path.read_text()), config)
+        try:
+            lines = differences(json.loads(path.read_text()), config)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise BadInput(f"{path} is damaged ({describe(error)}); choose another --workdir") from error
         if lines:
             raise BadInput(f"{path} is of another config; choose another --workdir or set these fields back", lines)
     elif any((workdir / name).exists() for name in OUTPUTS):
@@ -82,10 +86,13 @@ def write_predictions(workdir: Path, predictions: list[Prediction], classes) -> 
 
 
 def csv_of(columns: dict[str, list]) -> bytes:
-    """A table by column as CSV; nine digits bring a float32 back to the bit."""
+    """A table by column as CSV in UTF-8, a line a row; nine digits bring a float32 back to the bit.
+
+    Texts are escaped as `names.escaped` does, or a name with a line end in it would be two lines.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow(map(escaped, columns))
     for row in zip(*columns.values(), strict=True):
-        writer.writerow([f"{value:.9g}" if isinstance(value, float) else value for value in row])
-    return text.getvalue().encode(errors="surrogateescape")
+        writer.writerow([f"{value:.9g}" if isinstance(value, float) else escaped(value) for value in row])
+    return text.getvalue().encode()

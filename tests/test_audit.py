@@ -268,4 +268,11 @@ def test_the_real_images():
     assert 0.09 < found["leak_of_a_random_split"]["a random 624 of all"]["by_kind_and_id"] < 0.14
     assert found["share_of_pneumonia"] == pytest.approx({"test": 0.625, "train": 0.743}, abs=0.001)
     assert found["trivial_features"]["PNEUMONIA from NORMAL"]["auc"] == pytest.approx(0.90, abs=0.02)
+    assert found["gray_levels"]["tell"]["PNEUMONIA from NORMAL"]["auc"] == pytest.approx(0.93, abs=0.02)
+    assert set(found["gray_levels"]["sources"]) == {"part", "subtype"}
+    assert found["orientation"]["inverted"] == found["orientation"]["mirrored_to_each_other"] == []
+    assert len(found["orientation"]["turned"]) < 0.01 * 5840
+    assert not any("on its side" in one["how"] for one in found["orientation"]["turned"])
+    black = found["signs"]["a black bar"]["by_class"]
+    assert {label: round(n / of, 2) for label, (n, of) in black.items()} == {"NORMAL": 0.34, "PNEUMONIA": 0.08}
     assert found["unreadable"] == []

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from pneumojax.data import CLASSES, audit, phantom
+from pneumojax.data import CLASSES, audit, phantom, picture
 from pneumojax.data.audit import grays, look, orientation, outliers, questions
 
 COUNT = 40  # images of each class
@@ -153,6 +153,21 @@ def test_the_scanner_of_a_dicom_is_a_source(tmp_path, pictures):
     assert look.read_header((tmp_path / next(iter(pictures))).with_suffix(".dcm").read_bytes()) == ("B", "8 bits")
 
 
+def test_gray_values_are_those_of_the_set(tmp_path, pictures):
+    """12 bits in 16: the brightest of all images says what is white, in the audit as in training."""
+    for number, (name, pixels) in enumerate(pictures.items()):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        stored = pixels.astype(np.uint16) * (16 if number == 0 else 4)
+        Image.fromarray(stored).save(tmp_path / name)
+    found, page = run(tmp_path, {})
+    assert [group["bits"] for group in found["gray_values"]["groups"].values()] == [12]
+    dark = [pixels for number, (name, pixels) in enumerate(pictures.items()) if number and is_sick(name)]
+    white = np.mean([np.sort(np.round(own * (4 * 255 / 4095)).ravel())[int(0.995 * SIDE**2)] for own in dark])
+    groups = found["gray_levels"]["points"]["white point"]["PNEUMONIA"]
+    assert np.average(np.arange(64) * 4 + 2, weights=groups) == pytest.approx(white, abs=3)
+    assert "4095 white (12 bits)" in page
+
+
 def test_inverted_images_are_named(tmp_path, pictures):
     inverted = [name for number, name in enumerate(pictures) if number % 10 == 3]
     found, page = run(tmp_path, pictures | {name: 255 - pictures[name] for name in inverted})
@@ -191,7 +206,7 @@ def test_classes_that_are_mirror_images_of_each_other_are_told(tmp_path, picture
 def test_exif_orientations_are_counted(tmp_path, pictures):
     for number, (name, pixels) in enumerate(pictures.items()):
         exif = Image.Exif()
-        exif[look.EXIF_ORIENTATION] = {0: 6, 1: 1}.get(number % 8, 9)  # 9 is none
+        exif[picture.ORIENTATION] = {0: 6, 1: 1}.get(number % 8, 9)  # 9 is none
         place = (tmp_path / name).with_suffix(".jpeg" if number % 2 else ".png")
         place.parent.mkdir(exist_ok=True)
         Image.fromarray(pixels[:, 1:]).save(place, **({} if number % 8 > 1 else {"exif": exif}))
@@ -243,6 +258,14 @@ def test_letters_near_the_edge_are_marks_and_their_boxes_hold_them(tmp_path, pic
         assert bottom >= 20
     assert found["signs"]["a mark"]["by_class"] == {"NORMAL": [0, COUNT], "PNEUMONIA": [len(marked), COUNT]}
     assert f"{len(marked)} images may bear letters or markers" in page
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (2, 2), (160, 161), (1500, 1200)])
+def test_pictures_of_any_shape_are_looked_at(shape):
+    seen = look.look(np.random.default_rng(0).integers(0, 256, shape, np.uint8), b"")
+    assert seen.histogram.sum() == pytest.approx(1)
+    assert seen.thumbnail.shape == (look.THUMBNAIL, look.THUMBNAIL)
+    assert all(0 <= bar.share <= 1 for bar in seen.bars)
 
 
 def test_outliers_are_named_with_their_reason(tmp_path, pictures):

@@ -17,6 +17,7 @@ from ml_collections import FrozenConfigDict
 from configs import default
 from pneumojax import checkpoint, gan, loop, metrics
 from pneumojax.data.table import Table
+from pneumojax.errors import NotWritable
 from pneumojax.gan import cache, dcgan
 from pneumojax.gan import train as gan_train
 from pneumojax.gan.train import Order, Recipe
@@ -184,7 +185,7 @@ def test_a_changed_field_is_another_entry(recipe):
 
 def test_the_devices_count(recipe, monkeypatch):
     before = cache.key_of(recipe.gan, recipe.config, gan_train, {})
-    monkeypatch.setattr(cache.jax, "devices", lambda: jax.local_devices() * 2)
+    monkeypatch.setattr(jax, "devices", lambda: jax.local_devices() * 2)
     assert cache.key_of(recipe.gan, recipe.config, gan_train, {}) != before
 
 
@@ -253,6 +254,7 @@ DAMAGES = {
     "no lines": lambda entry: (entry / "metrics.json").write_text("[]"),
     "no grid": lambda entry: (entry / "4.png").unlink(),
     "no checkpoint": lambda entry: shutil.rmtree(entry / "checkpoint"),
+    "a checkpoint that cannot be read": lambda entry: (entry / "checkpoint/x").symlink_to("/nowhere"),
     "an empty folder": lambda entry: [shutil.rmtree(entry), entry.mkdir()],
 }
 
@@ -292,6 +294,17 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, recipe, caplog, w
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 2
     assert all(text.startswith("GANs are not kept for other runs: config.gan.cache: [Errno ") for text in warnings)
+
+
+def test_a_disk_that_is_full_where_an_entry_goes_is_the_workdirs_fault(tmp_path, recipe, monkeypatch):
+    study(tmp_path / "a", recipe)
+
+    def full(source, target):
+        raise shutil.Error([(source, target, "[Errno 28] No space left on device")])
+
+    monkeypatch.setattr(cache.shutil, "copytree", full)
+    with pytest.raises(NotWritable, match="No space left on device.*free space there or choose another --workdir"):
+        study(tmp_path / "b", recipe)
 
 
 def test_a_disk_that_is_full_leaves_no_half_of_an_entry(tmp_path, recipe, caplog, monkeypatch):
@@ -338,19 +351,19 @@ def test_a_kill_between_making_and_delivering_neither_loses_nor_doubles(
 def test_a_kill_while_an_entry_is_fetched_is_gone_on_with(tmp_path, recipe, none_is_trained, monkeypatch):
     """After any of its writes; also where the cache is gone by then."""
     study(tmp_path / "a", recipe)
-    before, written = files(tmp_path / "a"), checkpoint.write_bytes
+    before, written = files(tmp_path / "a"), checkpoint.written
     none_is_trained()
     for count in range(6):  # two grids and the images of each GAN
         left = [count]
 
-        def killed(path, content, left=left):
+        def killed(path, left=left):
             if not left[0]:
                 raise SystemExit(143)
             left[0] -= 1
-            written(path, content)
+            return written(path)
 
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint, "write_bytes", killed)
+            patch.setattr(checkpoint, "written", killed)
             with pytest.raises(SystemExit):
                 study(tmp_path / f"b{count}", recipe)
         study(tmp_path / f"b{count}", recipe)

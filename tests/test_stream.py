@@ -212,8 +212,8 @@ print(kept("VmHWM") - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="tells no peak")
-def test_data_memory_counts_what_is_held_at_the_peak(tmp_path):
-    """An image more, where files are decoded for the first time and GANs see them at another size."""
+def test_data_memory_counts_no_less_than_is_held_at_the_peak(tmp_path):
+    """For an image more, where files are decoded for the first time and GANs see them at another size."""
     held, gray, few, many = {}, Image.effect_noise((16, 16), 50), 200, 2600
     for count in (few, many):
         folder = tmp_path / f"{count}"
@@ -229,7 +229,6 @@ def test_data_memory_counts_what_is_held_at_the_peak(tmp_path):
         held[count] = int(done.stdout)
     gigabytes = (held[many] - held[few]) / 1e9
     counts = {256: many - few, 64: many - few}
-    print("measured", gigabytes, 2 * sum(n * size**2 for size, n in counts.items()) / 1e9, held)
+    data.check_memory(counts, ConfigDict({"memory": 2.1 * gigabytes}))  # jax may do without a copy of its own
     with pytest.raises(BadInput, match="images of 256 x 256 pixels.* take .* gigabytes"):
-        data.check_memory(counts, ConfigDict({"memory": gigabytes * 0.85}))
-    data.check_memory(counts, ConfigDict({"memory": gigabytes * 1.15}))
+        data.check_memory(counts, ConfigDict({"memory": 0.95 * gigabytes}))

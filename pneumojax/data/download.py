@@ -12,6 +12,7 @@ from absl import logging
 from tqdm import tqdm
 
 from pneumojax.errors import BadInput, describe
+from pneumojax.paths import named
 
 ATTEMPTS = 5  # in a row that bring nothing
 PAUSE = 1.0  # seconds after the first of these, twice that after the second, …
@@ -98,7 +99,8 @@ def download_rest(url: str, partial: Path) -> bool:
             tqdm(total=total, initial=have, desc="downloading", unit="B", unit_scale=True) as progress,
         ):
             while chunk := response.read1(CHUNK):
-                file.write(chunk)
+                with named(partial):
+                    file.write(chunk)
                 progress.update(len(chunk))
     size = partial.stat().st_size
     return size > 0 and (total is None or size == total)
@@ -106,7 +108,7 @@ def download_rest(url: str, partial: Path) -> bool:
 
 def digest_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
+    with named(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

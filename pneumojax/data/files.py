@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from pneumojax import checkpoint
+from pneumojax import checkpoint, paths
 from pneumojax.data import Images, check_pattern, levels
 from pneumojax.data.decode import Decoded, Passing, Unreadable, decode, failed
 from pneumojax.data.layout import Told
@@ -54,10 +54,11 @@ def images_of(source: Source, config, size: int) -> Images:
         (str((CACHE_VERSION, size, config.fit, config.window, keep)), source.signature, *source.names)
     )
     key = hashlib.sha256(described.encode(errors="surrogateescape")).hexdigest()[:32]
-    cache = Path(config.cache).expanduser() / f"{key}.npz"
-    earlier = cached(cache)
+    home = paths.cache(config.cache, "config.data.cache")
+    cache = home and home / f"{key}.npz"
+    earlier = cached(cache) if cache else None
     arrays, seen = decode_all(source._replace(levels=Levels(config.window)), size, config.fit, keep, earlier)
-    if earlier is None or arrays["passing"].sum() < earlier["passing"].sum():
+    if cache and (earlier is None or arrays["passing"].sum() < earlier["passing"].sum()):
         try:
             checkpoint.write_arrays(cache, **arrays)
         except OSError as error:
@@ -74,6 +75,7 @@ def images_of(source: Source, config, size: int) -> Images:
     if skipped:
         logging.warning("%d of %d images in %s cannot be read and are left out", len(skipped), len(why), source.where)
     readable = arrays["why"] == ""
+    pixels = arrays["pixels"][readable] if keep and not readable.all() else arrays["pixels"]
     gray = levels.facts(seen, int(arrays["turned"][readable].sum()))
     if told_of := levels.words(gray):
         logging.info("%s: gray values: %s", source.where, told_of)
@@ -81,7 +83,7 @@ def images_of(source: Source, config, size: int) -> Images:
     told = [source.told[name] for name in names]
     keys = zip(names, arrays["patient"][readable].tolist(), strict=True)
     return Images(
-        pixels=arrays["pixels"][readable] if keep else tuple((source._replace(levels=seen), name) for name in names),
+        pixels=pixels if keep else tuple((source._replace(levels=seen), name) for name in names),
         labels=np.array([one.label for one in told], np.int32),
         names=names,
         patients=tuple(patient or patient_key(name, config.patient_pattern) or name for name, patient in keys),

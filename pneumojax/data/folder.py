@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pneumojax import paths
 from pneumojax.data import CLASSES, Images, files, layout
 from pneumojax.data.layout import LAYOUT
 from pneumojax.errors import BadInput, describe
@@ -22,9 +23,9 @@ def load(config, size: int) -> Images:
     """
     if not config.dir:
         raise BadInput(f"config.data.dir is empty; pass --config.data.dir=DIR with {LAYOUT}")
-    root = Path(config.dir).expanduser()
-    if not os.path.isdir(root):  # Path.is_dir raises where the folder above cannot be looked into
-        raise BadInput(f"config.data.dir={config.dir!r} is not a directory; pass --config.data.dir=DIR")
+    root = paths.of(config.dir, "config.data.dir")
+    if why := paths.why_no_directory(root):
+        raise BadInput(f"config.data.dir={config.dir!r} {why}; pass --config.data.dir=DIR")
     return files.images_of(source(root, config.classes), config, size)
 
 
@@ -43,8 +44,10 @@ def source(root: Path, classes: Sequence[str] = CLASSES) -> files.Source:
     return files.Source(str(root), told, lambda name: read(root / name), signature.hexdigest(), left_out)
 
 
-def walk(root: Path) -> Iterator[str]:
+def walk(root: Path, passed_over: list[str] | None = None) -> Iterator[str]:
     """Paths of all files below a folder, in any order, less hidden ones; links are followed, but not back above.
+
+    The names of those, files and folders, are added to the list `passed_over`.
 
     Errors: BadInput where a folder cannot be looked into.
     """
@@ -55,9 +58,12 @@ def walk(root: Path) -> Iterator[str]:
         if inside is None and path:
             yield path
         elif inside and place not in above:
-            for name in filter(lambda name: not layout.is_passed_over(name), inside):
+            for name in inside:
                 inner = f"{path}/{name}" if path else name
-                if layout.is_image(name):
+                if layout.is_passed_over(name):
+                    if passed_over is not None:
+                        passed_over.append(inner)
+                elif layout.is_image(name):
                     yield inner
                 else:
                     waiting.append((inner, (*above, place)))
@@ -89,4 +95,5 @@ def read(path: Path) -> bytes:
         raise OSError(errno.EINVAL, "not a file", str(path))
     if status.st_size > BYTE_LIMIT:
         raise OSError(errno.EFBIG, f"{status.st_size:,} bytes are more than {BYTE_LIMIT:,}", str(path))
-    return path.read_bytes()
+    with paths.named(path):
+        return path.read_bytes()

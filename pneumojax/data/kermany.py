@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from pneumojax.data import CLASSES, PATIENT_PATTERN, Images, files, folder, layout
 from pneumojax.errors import BadInput, describe
+from pneumojax.paths import of
 
 SUBTYPES = ("", *layout.SUBTYPES)
 SHARD = 256  # images in a file, in the order of their names; one file is held in memory while it is made
@@ -99,7 +100,7 @@ def load(config, size: int) -> Images:
 
     Errors: BadInput where there is neither, and what `folder` says of images.
     """
-    home = Path(config.dir or Path(config.cache) / PREPARED).expanduser()
+    home = of(config.dir, "config.data.dir") if config.dir else of(config.cache, "config.data.cache") / PREPARED
     try:
         builder = Kermany(data_dir=home)
         prepared = source(builder, config.classes) if is_prepared(builder) else None

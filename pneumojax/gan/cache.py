@@ -22,9 +22,9 @@ from types import ModuleType
 import numpy as np
 from absl import logging
 
-from pneumojax import checkpoint, environment, jobs, loop, metrics
+from pneumojax import checkpoint, environment, jobs, loop, metrics, paths
 from pneumojax.data import pixels
-from pneumojax.errors import describe
+from pneumojax.errors import NotWritable, describe
 from pneumojax.jobs import Place
 from pneumojax.stage import Stage
 
@@ -84,8 +84,9 @@ def key_of(module: ModuleType, config, of_training: ModuleType, parts: dict[str,
 
 
 def entry_of(config, key: str) -> Path | None:
-    """The folder of an entry; None where `config.cache` is ''."""
-    return Path(config.cache).expanduser() / "gan" / key if config.cache else None
+    """The folder of an entry; None where there is no cache."""
+    home = paths.cache(config.cache, "config.gan.cache")
+    return home and home / "gan" / key
 
 
 def deliver(entry: Path | None, stage: Stage, images: Path, place: Place) -> None:
@@ -118,6 +119,9 @@ def fetch(entry: Path | None, stage: Stage, images: Path, place: Place) -> None:
         lines = json.loads((entry / "metrics.json").read_text())
         grids = {step: (entry / f"{step}.png").read_bytes() for step, values in lines if "grid" in values}
         os.listdir(entry / "checkpoint" / str(lines[-1][0]))
+        for path in (entry / "checkpoint").rglob("*"):  # what cannot be read is damaged; what then fails is writing
+            if not path.is_dir():
+                path.read_bytes()
     except (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile) as error:
         logging.warning("%s is damaged (%s): %s is made anew", entry, describe(error), stage.name)
         shutil.rmtree(entry, ignore_errors=True)  # or what is made anew would not be kept
@@ -126,7 +130,10 @@ def fetch(entry: Path | None, stage: Stage, images: Path, place: Place) -> None:
     copied = target.with_name(f".{target.name}.partial")
     for folder in (target, copied):
         shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(entry / "checkpoint", copied)
+    try:
+        shutil.copytree(entry / "checkpoint", copied)
+    except shutil.Error as error:  # [(from, to, why)], where other errors of the system have a number and a path
+        raise NotWritable(f"{copied}: {error.args[0][0][2]}; free space there or choose another --workdir") from error
     copied.rename(target)
     for step, values in lines:
         if "grid" in values:

@@ -16,6 +16,7 @@ from pathlib import Path
 import jinja2
 
 from pneumojax import checkpoint
+from pneumojax.names import shown
 from pneumojax.run import Run
 
 PROTOCOLS = {
@@ -31,7 +32,11 @@ PROTOCOLS = {
 def write(run: Run, folder: Path) -> None:
     """Writes report.html."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pneumojax.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("pneumojax.report", "."),
+        autoescape=True,
+        finalize=shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     page = environment.get_template("page.html.j2").render(
         results=run.results,

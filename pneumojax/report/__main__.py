@@ -2,22 +2,22 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from pneumojax import checkpoint, cli, metrics, report
 from pneumojax import run as runs
 from pneumojax import workdir as workdirs
 from pneumojax.errors import BadInput
+from pneumojax.names import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the page of a finished run anew, or of trials that several runs made of one study."""
     parser = cli.Parser(prog="python -m pneumojax.report", description=main.__doc__)
-    parser.add_argument("--workdir", required=True, type=Path, help="of a finished run, or a new folder for --merge")
+    parser.add_argument("--workdir", required=True, type=cli.path, help="of a finished run; or, to --merge, a new one")
     parser.add_argument(
         "--merge",
         nargs="+",
-        type=Path,
+        type=cli.path,
         default=[],
         metavar="DIR",
         help="finished runs of the same config but for trials",
@@ -25,11 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cli.show_log()
     with cli.exit_codes():
         options = parser.parse_args(arguments)
-    workdir = options.workdir.expanduser()
+    workdir = options.workdir
     with cli.exit_codes(workdir, "--workdir"):
         if not options.merge:
             report.write(runs.load(workdir), workdir)
-            print(workdir / "report.html")
+            cli.show(printable(workdir / "report.html"))
             return
         own = [runs.load(workdir)] if (workdir / "results.json").exists() else []
         if not own and workdir.exists() and any(workdir.iterdir()):
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         checkpoint.write_bytes(folder / "predictions.csv", workdirs.csv_of(run.predictions))
         report.write(run, folder)
         checkpoint.write_json(folder / "results.json", run.results)
-        print(folder / "report.html")
+        cli.show(printable(folder / "report.html"))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pneumojax import cli
-from pneumojax.data import files, folder, trivial
+from pneumojax import cli, paths
+from pneumojax.data import files, folder, levels, trivial
 from pneumojax.data.audit import counts, grays, orientation, outliers, page, questions, signs
 from pneumojax.data.audit.seen import Seen, examine
 from pneumojax.errors import BadInput
+from pneumojax.names import printable
 
 
 def audit(root: Path) -> tuple[dict, list[str]]:
@@ -26,13 +27,12 @@ def audit(root: Path) -> tuple[dict, list[str]]:
     """
     source = folder.source(root)
     names = source.names
-    looked = files.in_parallel(lambda name: examine(source, name), names)
-    seen, unreadable = [], []
-    for name, one in zip(names, tqdm(looked, "looking at images", len(names), unit=" images"), strict=True):
-        if isinstance(one, Seen):
-            seen.append(one)
-        else:
-            unreadable.append({"file": name, "why": one})
+    looked = look_at(source, names, levels.ALONE)
+    shown = levels.Levels(ranges=levels.together(one.own for one in looked.values() if isinstance(one, Seen)))
+    stale = [name for name, one in looked.items() if isinstance(one, Seen) and levels.used(one.own, shown) != one.own]
+    looked |= look_at(source, stale, shown)
+    seen = [one for one in looked.values() if isinstance(one, Seen)]
+    unreadable = [{"file": name, "why": one} for name, one in looked.items() if not isinstance(one, Seen)]
     if not seen:
         details = [f"{bad['file']}: {bad['why']}" for bad in unreadable]
         raise BadInput(f"none of {len(names)} images in {root} can be read; repair or replace them", details)
@@ -42,10 +42,18 @@ def audit(root: Path) -> tuple[dict, list[str]]:
         **counts.find_duplicates(seen),
         **counts.count_patients(seen),
         **describe_looks(seen),
+        "gray_values": levels.facts(shown, sum(one.turned for one in seen)),
         "unreadable": unreadable,
         "left_out": source.left_out,
     }
     return found, [one.name for one in seen]
+
+
+def look_at(source: files.Source, names: Sequence[str], shown: levels.Levels) -> dict[str, Seen | str]:
+    """Looks at images, shown by the levels of their set; why one cannot be read in place of it."""
+    looked = files.in_parallel(lambda name: examine(source, name, shown), names)
+    progress = tqdm(looked, "looking at images", len(names), unit=" images", disable=not names)
+    return dict(zip(names, progress, strict=True))
 
 
 def describe_looks(seen: Sequence[Seen]) -> dict:
@@ -64,18 +72,20 @@ def describe_looks(seen: Sequence[Seen]) -> dict:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Looks for what makes scores on a folder of X-rays misleading; writes audit.html and audit.json."""
     parser = cli.Parser(prog="python -m pneumojax.data.audit", description=main.__doc__)
-    parser.add_argument("directory", type=Path, metavar="DIR", help=f"with {folder.LAYOUT}")
-    parser.add_argument("--out", type=Path, default=Path("audit"), metavar="FOLDER", help="to write to; %(default)s")
+    parser.add_argument("directory", type=cli.path, metavar="DIR", help=f"with {folder.LAYOUT}")
+    parser.add_argument("--out", type=cli.path, default="audit", metavar="FOLDER", help="to write to; %(default)s")
+    cli.show_log()
     with cli.exit_codes():
         options = parser.parse_args(arguments)
     with cli.exit_codes(options.out, "--out"):
-        root = options.directory.expanduser()
-        if not root.is_dir():
-            raise BadInput(f"{root} is not a directory; give one with {folder.LAYOUT}")
+        root = options.directory
+        if why := paths.why_no_directory(root):
+            raise BadInput(f"{root} {why}; give one with {folder.LAYOUT}")
         found, names = audit(root)
         path = page.write(options.out, root, found, names)
-    exact, near = len(found["exact_duplicates"]), len(found["near_duplicates"])
-    print(
-        f"{path}: {found['images']} images of {found['patients']} patients, {len(found['unreadable'])} unreadable, "
-        f"{sum(found['left_out'].values())} files left out, {exact} groups of exact and {near} of near duplicates"
-    )
+        exact, near = len(found["exact_duplicates"]), len(found["near_duplicates"])
+        cli.show(
+            f"{printable(path)}: {found['images']} images of {found['patients']} patients, "
+            f"{len(found['unreadable'])} unreadable, {sum(found['left_out'].values())} files left out, "
+            f"{exact} groups of exact and {near} of near duplicates"
+        )

@@ -1,14 +1,16 @@
 """Figures of an audit's page: gray levels by class and source."""
 
+import base64
+import io
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from pneumojax.data import CLASSES
 from pneumojax.data.audit.grays import BIN, POINTS
-from pneumojax.report.figures import encoded
 
 LINES = 8  # values of a source that are drawn, those with most images
 ABOVE = 1.15  # of the highest share between black and white is drawn: padding alone can reach higher
@@ -79,3 +81,12 @@ def finish(axes: Axes, title: str, unit: str) -> None:
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend(fontsize=8)
+
+
+def encoded(figure: Figure) -> str:
+    """A figure as base64 PNG; names of folders in it are no formulas. As in `report`, which lies above the data."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    return base64.b64encode(content.getvalue()).decode()

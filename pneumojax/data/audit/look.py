@@ -7,11 +7,12 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from pneumojax.data.picture import orientation
+
 THUMBNAIL = 32  # pixels a side, stretched to a square
 BAR_LEVELS = 6  # pixels within so many levels of the edge's are of its bar; more than JPEG's noise
 BAR_SHARE = 0.9  # of a row's pixels that are; a letter within a bar does not end it
 BLACK, WHITE = 16, 239  # a bar up to, and from
-EXIF_ORIENTATION = 0x0112  # tag of Exif 2.32, table 4
 SCANNER = ("Manufacturer", "ManufacturerModelName")  # PS3.3 C.7.5.1
 
 MARK_SIDES = (512, 160)  # pixels of the longer side to look for marks: averaged down to, then by the brightest of four
@@ -119,10 +120,9 @@ def exif_orientation(content: bytes) -> int:
         return 1
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
-            told = image.getexif().get(EXIF_ORIENTATION, 1)
-    except Exception:  # a damaged block, which says nothing; the pixels have been decoded
+            return orientation(image.info.get("exif", b""))
+    except Exception:  # Pillow reads less than the decoders do
         return 1
-    return told if told in range(1, 9) else 1
 
 
 def read_header(content: bytes) -> tuple[str, str]:
@@ -131,6 +131,9 @@ def read_header(content: bytes) -> tuple[str, str]:
         return "", ""
     import pydicom  # it is there: the image has been decoded
 
-    header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=[*SCANNER, "BitsStored"])
-    words = [str(header.get(field) or "").strip() for field in SCANNER]
-    return " ".join(filter(None, words)), f"{header.BitsStored} bits"
+    try:
+        header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=[*SCANNER, "BitsStored"])
+        words = [str(header.get(field) or "").strip() for field in SCANNER]
+        return " ".join(filter(None, words)), f"{header.BitsStored} bits"
+    except Exception:  # a field of another kind than it should be, which says nothing; the pixels have been decoded
+        return "", ""

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jinja2
@@ -10,9 +10,11 @@ import numpy as np
 from PIL import Image
 
 from pneumojax import checkpoint
-from pneumojax.data import CLASSES, decode, folder, trivial
+from pneumojax.data import CLASSES, decode, folder, levels, trivial
 from pneumojax.data.audit import figures, grays, orientation, outliers, seen, signs
 from pneumojax.data.audit.seen import by, folder_of
+from pneumojax.data.picture import Picture
+from pneumojax.names import shown
 
 THUMBNAIL = 96  # pixels a side
 SHEET = (11, 3)  # thumbnails across and down
@@ -30,13 +32,23 @@ RULES = {  # what the page says of them
     "far": outliers.FAR,
     "outliers": outliers.SHOWN,
 }
+Reader = Callable[..., Picture]  # name of an image, and pixels a side that suffice → the image as its set shows it
 
 
 def write(out: Path, root: Path, found: dict, names: Sequence[str]) -> Path:
     """Writes audit.json and audit.html; returns the page's path."""
+    levels_of_set = levels.of_facts(found["gray_values"])
+
+    def picture(name: str, at_least: int | None = None) -> Picture:
+        return decode.read(folder.read(root / name), name, at_least, levels_of_set)
+
     groups = {kind: found[f"{kind}_duplicates"][:GROUPS_SHOWN] for kind in ("exact", "near")}
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pneumojax.data.audit", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("pneumojax.data.audit", "."),
+        autoescape=True,
+        finalize=shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     text = environment.get_template("page.html.j2").render(
         found=found,
@@ -44,17 +56,22 @@ def write(out: Path, root: Path, found: dict, names: Sequence[str]) -> Path:
         classes=CLASSES,
         features=trivial.FEATURES,
         folds=trivial.FOLDS,
-        sheets=[(where, len(own), sheet(root, evenly(own))) for where, own in by(folder_of, names).items()],
+        sheets=[(where, len(own), sheet(picture, evenly(own))) for where, own in by(folder_of, names).items()],
         on_a_sheet=SHEET[0] * SHEET[1],
-        groups={kind: [(names, sheet(root, names[:GROUP_WIDTH])) for names in shown] for kind, shown in groups.items()},
+        groups={
+            kind: [(names, sheet(picture, names[:GROUP_WIDTH])) for names in shown] for kind, shown in groups.items()
+        },
         group_width=GROUP_WIDTH,
-        beyond=[(pair["differing"], pair["images"], sheet(root, pair["images"])) for pair in found["nearest_beyond"]],
+        beyond=[
+            (pair["differing"], pair["images"], sheet(picture, pair["images"])) for pair in found["nearest_beyond"]
+        ],
         alarms=alarms(found),
         edges=signs.EDGES,
         rules=RULES,
+        gray_values=levels.words(found["gray_values"]),
         grays=figures.gray_levels(found["gray_levels"]),
-        cards=cards(root, found),
-        marks=marks(root, found["marks"]),
+        cards=cards(picture, found),
+        marks=marks(picture, found["marks"]),
     )
     checkpoint.write_json(out / "audit.json", found)
     path = out / "audit.html"
@@ -64,13 +81,13 @@ def write(out: Path, root: Path, found: dict, names: Sequence[str]) -> Path:
 
 def alarms(found: dict) -> list[tuple[str, str]]:
     """(topic, statement) of what looks tell too well, and of images that lie otherwise or are inverted."""
-    levels = found["gray_levels"]
-    answers = [("Gray levels", answer["statement"]) for answer in levels["tell"].values()]
-    answers += [("Sources", source["statement"]) for source in levels["sources"].values()]
+    gray = found["gray_levels"]
+    answers = [("Gray levels", answer["statement"]) for answer in gray["tell"].values()]
+    answers += [("Sources", source["statement"]) for source in gray["sources"].values()]
     answers += [("Signs", sign["statement"]) for sign in found["signs"].values()]
     told = [answer for answer in answers if "that is high" in answer[1]]
-    if "found groups" in levels["sources"]:
-        told.append(("Gray levels", in_groups(levels["sources"]["found groups"])))
+    if "found groups" in gray["sources"]:
+        told.append(("Gray levels", in_groups(gray["sources"]["found groups"])))
     turned, inverted = found["orientation"]["turned"], found["orientation"]["inverted"]
     if len(turned) >= TURNED * found["images"]:
         ways = ", ".join(f"{len(own)} {way}" for way, own in by(lambda one: one["how"], turned).items())
@@ -97,15 +114,14 @@ def evenly(names: Sequence, count: int = SHEET[0] * SHEET[1]) -> list:
     return [names[row] for row in np.linspace(0, len(names) - 1, min(count, len(names))).astype(int)]
 
 
-def thumbnail(root: Path, name: str) -> Image.Image:
+def thumbnail(picture: Reader, name: str) -> Image.Image:
     """One image, padded to a square of THUMBNAIL."""
-    picture = decode.read(folder.read(root / name), name, decode.REDUCED * THUMBNAIL)
-    return Image.fromarray(decode.resize(picture, THUMBNAIL, "pad"))
+    return Image.fromarray(decode.resize(picture(name, decode.REDUCED * THUMBNAIL), THUMBNAIL, "pad"))
 
 
-def sheet(root: Path, names: Sequence[str]) -> str:
+def sheet(picture: Reader, names: Sequence[str]) -> str:
     """Thumbnails of images, in rows of SHEET[0]: a base64 JPEG."""
-    return tiled([thumbnail(root, name) for name in names])
+    return tiled([thumbnail(picture, name) for name in names])
 
 
 def tiled(pictures: Sequence[Image.Image]) -> str:
@@ -119,7 +135,7 @@ def tiled(pictures: Sequence[Image.Image]) -> str:
     return base64.b64encode(content.getvalue()).decode()
 
 
-def cards(root: Path, found: dict) -> dict[str, list[tuple[str, str, str]]]:
+def cards(picture: Reader, found: dict) -> dict[str, list[tuple[str, str, str]]]:
     """Pictures that are shown with words: kind → [(name, words, base64 JPEG)]."""
     lying = found["orientation"]
     listed = {
@@ -129,22 +145,22 @@ def cards(root: Path, found: dict) -> dict[str, list[tuple[str, str, str]]]:
         "outliers": [(one["file"], f"{one['why']} ({one['deviations']} deviations)") for one in found["outliers"]],
     }
     return {
-        kind: [(name, words, tiled([thumbnail(root, name)])) for name, words in of[:CARDS]]
+        kind: [(name, words, tiled([thumbnail(picture, name)])) for name, words in of[:CARDS]]
         for kind, of in listed.items()
     }
 
 
-def marks(root: Path, found: dict[str, Sequence]) -> list[tuple[str, int, str]]:
+def marks(picture: Reader, found: dict[str, Sequence]) -> list[tuple[str, int, str]]:
     """Crops around the first mark of images, in equal steps: (folder, images with marks, base64 JPEG)."""
     return [
-        (where, len(own), tiled([crop(root, name, found[name][0]) for name in evenly(own)]))
+        (where, len(own), tiled([crop(picture, name, found[name][0]) for name in evenly(own)]))
         for where, own in by(folder_of, list(found)).items()
     ]
 
 
-def crop(root: Path, name: str, box: Sequence[float]) -> Image.Image:
+def crop(picture: Reader, name: str, box: Sequence[float]) -> Image.Image:
     """CROP of a picture around the centre of a box, black beyond its edges."""
-    gray = decode.read(folder.read(root / name), name).gray
+    gray = picture(name).gray
     height, width = gray.shape
     x, y, half = (box[0] + box[2]) / 2 * width, (box[1] + box[3]) / 2 * height, CROP / 2 * max(width, height)
     cut = Image.fromarray(gray).crop(tuple(int(edge) for edge in (x - half, y - half, x + half, y + half)))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from pneumojax.data import CLASSES, PATIENT_PATTERN, decode, duplicates, files, layout
+from pneumojax.data import CLASSES, PATIENT_PATTERN, decode, duplicates, files, layout, levels
 from pneumojax.data.audit import look
 
 COMMON = 0.05  # of all images: what fewer have in common is taken together, as OTHERS
@@ -26,19 +26,21 @@ class Seen(NamedTuple):
     bits: np.ndarray  # bool [bits], the perceptual hash
     features: tuple[float, ...]  # in the order of trivial.FEATURES; gray levels in 0…255, bytes
     look: look.Look
+    own: levels.Range  # that it would be shown by alone
+    turned: bool  # by EXIF
 
 
-def examine(source: files.Source, name: str) -> Seen | str:
-    """Looks at one image; says why it cannot be read, if so."""
+def examine(source: files.Source, name: str, shown: levels.Levels = levels.ALONE) -> Seen | str:
+    """Looks at one image, shown by the levels of its set; says why it cannot be read, if so."""
     try:
         content = files.content_of(source.read, name)
-        picture = decode.read(content, name)
+        picture = decode.read(content, name, levels=shown)
     except decode.Unreadable as problem:
         return str(problem)
     looks = look.look(picture.gray, content)
-    levels = np.arange(256)
-    mean = looks.histogram @ levels  # from the histogram: no float copy of a big picture
-    contrast = (looks.histogram @ (levels - mean) ** 2) ** 0.5
+    grays = np.arange(256)
+    mean = looks.histogram @ grays  # from the histogram: no float copy of a big picture
+    contrast = (looks.histogram @ (grays - mean) ** 2) ** 0.5
     width, height = picture.width, picture.height
     return Seen(
         name=name,
@@ -49,6 +51,8 @@ def examine(source: files.Source, name: str) -> Seen | str:
         bits=duplicates.perceptual_hash(Image.fromarray(picture.gray)),
         features=(width, height, width / height, float(mean), float(contrast), len(content)),
         look=looks,
+        own=picture.own,
+        turned=picture.turned,
     )
 
 

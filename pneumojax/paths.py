@@ -1,0 +1,81 @@
+"""One rule for every path that a user gives, of flags, arguments and fields of a config alike."""
+
+import errno
+import functools
+import os
+import stat
+from contextlib import contextmanager
+from pathlib import Path
+
+from absl import logging
+
+from pneumojax.errors import BadInput
+
+
+def expanded(text: str) -> Path:
+    """A path as it was given, with `~` and `~user` expanded.
+
+    Errors: BadInput for what can be no path, whatever the disk holds: an empty one, one with a NUL or a name that is
+    too long, one below a home that is not known.
+    """
+    path = os.path.expanduser(text)
+    if not text:
+        raise BadInput("'' is an empty path; give '.' for this folder")
+    if path.startswith("~"):
+        raise BadInput(f"{text!r}: no home folder of that user is known here; give a path without ~ (or ./~…)")
+    try:
+        os.stat(path)
+    except ValueError as error:
+        raise BadInput(f"{text!r} can be no path: {error}") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise BadInput(f"{text!r}: {error.strerror}; give a shorter path") from error
+    return Path(path)
+
+
+def of(text: str, field: str) -> Path:
+    """The same of what a field or flag holds. Errors: BadInput, which names the `field`."""
+    try:
+        return expanded(text)
+    except BadInput as error:
+        raise BadInput(f"{field}={error}") from error
+
+
+def cache(text: str, field: str) -> Path | None:
+    """A folder for what can be made anew; None where there is none, as '' says, or as no home of this user is known."""
+    if is_below_home(text) and os.path.expanduser(text) == text:
+        say_once(f"{field}={text!r}: this user has no home folder (HOME is not set): nothing is kept; give a folder")
+        return None
+    return of(text, field) if text else None
+
+
+def is_below_home(text: str) -> bool:
+    """Whether a path lies below the home of the user, whoever that is."""
+    return text == "~" or text.startswith("~/")
+
+
+@functools.cache
+def say_once(message: str) -> None:
+    """Warns, once a process."""
+    logging.warning("%s", message)
+
+
+def why_no_directory(path: Path) -> str:
+    """Why a folder cannot be read, as the end of a sentence on it; '' where it is one."""
+    try:
+        return "" if stat.S_ISDIR(os.stat(path).st_mode) else "is not a directory"
+    except FileNotFoundError:
+        return "is not a directory"
+    except OSError as error:
+        return f"is not a directory that can be read ({error.strerror})"
+
+
+@contextmanager
+def named(path: Path):
+    """Gives its path to an OSError that has none, as those of reading and writing have not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = os.fspath(path)
+        raise
