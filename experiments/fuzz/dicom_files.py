@@ -79,8 +79,9 @@ def lut_item(table: Table, signed: bool, big: bool) -> Dataset:
     if table.form == "US":
         item.add_new("LUTData", "US", table.entries.tolist())
     else:
-        content = table.entries.astype("u1" if table.form == "OB" else ">u2" if big else "<u2").tobytes()
-        item.add_new("LUTData", "OW", content + bytes(len(content) % 2))
+        content = table.entries.astype("u1" if table.form == "OB" else "<u2").tobytes()
+        content = np.frombuffer(content + bytes(len(content) % 2), "<u2")  # of two of 8 bits the first is the lower
+        item.add_new("LUTData", "OW", content.astype(">u2" if big else "<u2").tobytes())
     return item
 
 
