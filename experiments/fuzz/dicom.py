@@ -126,7 +126,8 @@ def monochrome(rng, path: Path, theme: str, common: dict) -> tuple[Mono, Expecte
         made.PatientID = str(rng.choice(["", " "]))
     if likely(rng, theme == "empty elements", 0.1):
         empty_elements(rng, made, syntax)
-    preamble = not (theme == "odd file" and rng.random() < 0.5) or syntax == "deflated"
+    preamble = not (theme == "odd file" and rng.random() < 0.5)
+    preamble = preamble or syntax in ("deflated", *dicom_files.BY_GDCM)  # which writes one
     dicom_files.write(made, path, syntax, preamble)
     how = f"{syntax}, {bits} of {allocated} bits below {high_bit + 1}{', junk' if junk is not one.stored else ''}"
     why = "" if preamble else "convert it|fetch it again"
