@@ -64,6 +64,8 @@ def _assignments(overrides: Sequence[str]) -> dict[str, str]:
 
 def _parsed(text: str, default):
     """The value of a flag, in the default's type; the text as it is where it is nothing of this type."""
+    if isinstance(default, tuple) and text.lstrip().startswith("{"):
+        return text  # a set has no order, and a dict would be its names
     one, argv, own_flags = ConfigDict({"value": default}), ["", f"--one.value={text}"], flags.FlagValues()
     try:
         config_flags.DEFINE_config_dict("one", one, flag_values=own_flags, sys_argv=argv)

@@ -68,6 +68,10 @@ def refusal(*flags: str, path: str = DEMO) -> str:
         (["--config.data.dir", "--config.data.name=folder"], "--config.data.dir has no value; give "),
         (["--config.gan.flip=perhaps"], "config.gan.flip='perhaps': give True or False"),
         (["--config.gan.beta1=inf"], "config.gan.beta1=inf: give a finite number, e.g. 0.5"),
+        (
+            ["--config.trials={2, 1}"],
+            "config.trials='{2, 1}': give a tuple, e.g. \"('clean', 'paper')\" or '(0, 1, 2)'",
+        ),
         (["--config.gan.beta2=1"], "config.gan.beta2=1.0: give 0 or more, below 1"),
         (["--config.gan.steps=2147483648"], "config.gan.steps=2147483648: give at most 2,147,483,647"),
         (["--config.trials=(1, 2"], "config.trials='(1, 2': give a tuple, e.g. \"('clean', 'paper')\" or '(0, 1, 2)'"),

@@ -41,7 +41,7 @@ CHOICES = {
     "classifier.schedule": ("constant", "linear", "cosine"),
     "classifier.feature_dtype": ("float32", "bfloat16"),
 }
-FREE = ("data.dir", "data.cache", "gan.cache", "model.cache")  # any text
+FREE = ("data.dir", "data.cache", "gan.cache", "model.cache")  # any text that can be a path
 BELOW_ONE = ("gan.beta1", "gan.beta2", "classifier.momentum", "classifier.zoom")
 FROM_ZERO = (*BELOW_ONE, "classifier.weight_decay")
 OTHERS_TOO = ("data.name", "data.classes", "protocols", "model.name", "model.weights", "gan.name", "system.name")
@@ -101,7 +101,8 @@ def values(rng, folder: Path, times: int = 1) -> tuple[str, str]:
         if f"config.{field}=" not in error and not (field in OTHERS_TOO and "config." in error):
             return "wrong", f"{what}: the error does not name the field: {error[:300]}"
         plain = kind in (int, float) and re.fullmatch(r"-?\d{1,9}(\.\d{1,9})?" if kind is float else r"-?\d{1,9}", text)
-        can_be = field in FREE or text in CHOICES.get(field, ()) or (plain and in_range(field, wanted[0], known[field]))
+        path = field in FREE and 0 < len(text.strip()) < 200 and "\0" not in text
+        can_be = path or text in CHOICES.get(field, ()) or (plain and in_range(field, wanted[0], known[field]))
         if can_be and field not in BOUND:
             return "wrong", f"{what}: refused, though it can be: {error[:300]}"
         return "refused", ""
@@ -135,7 +136,7 @@ def meant(text: str, of) -> list:
             elif type(number) is int or (math.isfinite(number) and number == int(number) and abs(number) < 2**53):
                 found.append(int(number))
     if isinstance(of, tuple):
-        found = [tuple(text.split(","))]
+        found = [tuple(text.split(",")), (text,)]
         with contextlib.suppress(Exception):
             literal = ast.literal_eval(text)
             found.append(tuple(literal) if isinstance(literal, tuple | list) else (literal,))
@@ -162,7 +163,7 @@ def in_range(field: str, value, of) -> bool:
         return value in CHOICES.get(field, (value,))
     if isinstance(of, bool):
         return isinstance(value, bool)
-    if not math.isfinite(value) or (abs(value) > LARGEST and field != "seed"):
+    if not (abs(value) <= LARGEST or (field == "seed" and type(value) is int)):  # NaN is not
         return False
     limits = {
         "enlarge": value >= 1,

@@ -48,17 +48,27 @@ def case(rng: np.random.Generator, folder: Path) -> Outcome:
             name = f"NORMAL/{number}.{rng.choice(['dcm', 'DCM', 'dicom'], p=[0.8, 0.1, 0.1])}"
             other = {"no picture": no_picture, "refused": refused, "colour": colour}.get(theme)
             if other and rng.random() < 0.7:
-                expected[name] = other(rng, root / name)
+                expected[name] = other(rng, root / name, mode)
             else:
                 pictures[name], expected[name] = monochrome(rng, root / name, theme, common)
-        shown = dict(zip(pictures, grays(list(pictures.values()), mode), strict=True))
-        # whether what is refused counts for the set is not said: both are right
-        taken = {name: one for name, one in pictures.items() if not expected[name].why and np.ptp(shown[name]) > 1}
-        again = dict(zip(taken, grays(list(taken.values()), mode), strict=True))
-        for name, gray in shown.items():
-            expected[name] = expected[name]._replace(grays=(gray, again.get(name, gray)))
+        for name, variants in shown(pictures, expected, mode).items():
+            expected[name] = expected[name]._replace(grays=variants)
         result, detail, _ = judge.judged(root, expected, **({} if mode == "as viewer" else {"window": mode}))
     return Outcome(kind, result, detail and f"{mode}: {detail}; {told(pictures, expected)}")
+
+
+def shown(pictures: dict[str, Mono], expected: dict[str, Expected], mode: str) -> dict[str, tuple[np.ndarray, ...]]:
+    """The grays of a set; where some are refused, also those without these, since both are right."""
+
+    def of(some: dict[str, Mono]) -> dict[str, np.ndarray]:
+        return dict(zip(some, grays(list(some.values()), mode), strict=True))
+
+    whole = of(pictures)
+    readable = of({name: one for name, one in pictures.items() if not expected[name].why})
+    variants = [whole, readable]
+    for found in (whole, readable):
+        variants.append(of({name: pictures[name] for name in readable if np.ptp(found[name]) > 1}))
+    return {name: tuple(found[name] for found in variants if name in found) for name in pictures}
 
 
 def told(pictures: dict[str, Mono], expected: dict[str, Expected]) -> str:
@@ -92,6 +102,8 @@ def monochrome(rng, path: Path, theme: str, common: dict) -> tuple[Mono, Expecte
     one = drawn(rng, theme, bits, signed)
     syntaxes = dicom_files.SYNTAXES if likely(rng, theme == "syntax", 0.1) else ("explicit", "implicit")
     syntax = str(rng.choice(syntaxes))
+    if syntax == "JPEG2000Lossless" and min(one.stored.shape) < 32:
+        syntax = "JPEGLSLossless"  # GDCM has five halvings, whatever the sides
     syntax = "RLE" if bits < 8 and syntax in dicom_files.BY_GDCM else syntax  # GDCM would end the process
     syntax = "explicit" if bits <= 8 < allocated and syntax == "RLE" else syntax  # pydicom would write one byte of two
     odd_bits = likely(rng, theme == "bits", 0.2) and syntax not in dicom_files.BY_GDCM
@@ -114,7 +126,8 @@ def monochrome(rng, path: Path, theme: str, common: dict) -> tuple[Mono, Expecte
         made.PatientID = str(rng.choice(["", " "]))
     if likely(rng, theme == "empty elements", 0.1):
         empty_elements(rng, made, syntax)
-    preamble = not (theme == "odd file" and rng.random() < 0.5) or syntax == "deflated"
+    preamble = not (theme == "odd file" and rng.random() < 0.5)
+    preamble = preamble or syntax in ("deflated", *dicom_files.BY_GDCM)  # which writes one
     dicom_files.write(made, path, syntax, preamble)
     how = f"{syntax}, {bits} of {allocated} bits below {high_bit + 1}{', junk' if junk is not one.stored else ''}"
     why = "" if preamble else "convert it|fetch it again"
@@ -179,11 +192,11 @@ def with_window(rng, one: Mono) -> Mono:
     centers = [f"{rng.uniform(x.min(), x.max()):.6g}" for _ in range(3)]
     widths = [f"{max(np.ptp(x), 4) * rng.uniform(0.1, 1.5):.6g}" for _ in range(3)]
     odd = rng.random()
-    if odd < 0.1:
-        widths[0] = str(rng.choice(["0", "-5", "1", "0.5", "0.0"]))
+    if odd < 0.3:
+        widths[0] = str(rng.choice(["0", "-5", "1", "1", "0.5", "0.0", "1.5"]))
     number = int(rng.choice([1, 1, 2, 3]))
     center, width = "\\".join(centers[:number]), "\\".join(widths[: 1 if odd > 0.95 else number])
-    if 0.1 < odd < 0.2:
+    if 0.3 < odd < 0.4:
         center, width = draw(rng, (("", ""), (center, ""), ("", width), (None, width), (center, None)))
     return one._replace(
         center=center, width=width, function=draw(rng, (None, None, "", "LINEAR", "LINEAR_EXACT", "SIGMOID"))
@@ -203,7 +216,7 @@ def empty_elements(rng, made, syntax: str) -> None:
             made.add_new(name, "US", None)
 
 
-def no_picture(rng, path: Path) -> Expected:
+def no_picture(rng, path: Path, _: str) -> Expected:
     """Writes a DICOM without a picture."""
     sop_class = draw(rng, tuple(NO_PICTURE))
     made = dicom_files.header(sop_class)
@@ -215,7 +228,7 @@ def no_picture(rng, path: Path) -> Expected:
     return Expected(why=rf"(?i)DICOM without a picture.*{re.escape(NO_PICTURE[sop_class])}.*leave it out")
 
 
-def refused(rng, path: Path) -> Expected:
+def refused(rng, path: Path, mode: str) -> Expected:
     """Writes a picture that a rule refuses, or that may be."""
     kind = draw(rng, ("slope", "frames", "palette", "32 bits", "one pixel", "6 bits of JPEG"))
     shape = (1, 1) if kind == "one pixel" else (9, 8)
@@ -225,13 +238,13 @@ def refused(rng, path: Path) -> Expected:
         one = one._replace(stored=stored % 64, bits=6, slope=None, intercept=None)
         made = dicom_files.grayscale(one, one.stored, 8, 5, "explicit")
         dicom_files.write(made, path, "JPEGLosslessProcess14_1", check=False)
-        return Expected((grays([one], "as viewer")[0],), why="convert it")
+        return Expected((grays([one], mode)[0],), why="convert it")
     if kind == "32 bits":
         made = dicom_files.header()
         dicom_files.with_samples(made, stored, 32, 32, 31, False)
         made.PhotometricInterpretation = "MONOCHROME2"
         dicom_files.write(made, path)
-        return Expected((grays([one._replace(bits=32)], "as viewer")[0],), why="bits|BitsAllocated|convert it")
+        return Expected((grays([one._replace(bits=32)], mode)[0],), why="bits|BitsAllocated|convert it")
     made = dicom_files.grayscale(one, stored, 8, 7, "explicit")
     why = {"slope": "RescaleSlope", "frames": "frames", "palette": "PALETTE", "one pixel": "alike"}[kind]
     if kind == "frames":
@@ -246,7 +259,7 @@ def refused(rng, path: Path) -> Expected:
     return Expected(why=why)
 
 
-def colour(rng, path: Path) -> Expected:
+def colour(rng, path: Path, _: str) -> Expected:
     """Writes a picture in colour, by pixel or by plane, plain, RLE or JPEG."""
     shape = (judge.SIDE, judge.SIDE) if rng.random() < 0.5 else tuple(rng.integers(2, 41, 2))
     smooth = rng.integers(0, 256, (4, 4, 3), np.uint8)

@@ -74,14 +74,14 @@ def grayscale(one: Mono, samples: np.ndarray, allocated: int, high_bit: int, syn
 def lut_item(table: Table, signed: bool, big: bool) -> Dataset:
     """One item of a sequence of LUTs."""
     item = Dataset()
-    triple = np.array([len(table.entries) % 65536, table.first, table.bits])
-    item.add_new("LUTDescriptor", *(("SS", triple.astype(np.int16)) if signed else ("US", triple.astype(np.uint16))))
-    item["LUTDescriptor"].value = item["LUTDescriptor"].value.tolist()
+    count, first = len(table.entries) % 65536, table.first if signed else table.first % 65536
+    item.add_new("LUTDescriptor", "SS" if signed else "US", [count, first, table.bits])
     if table.form == "US":
         item.add_new("LUTData", "US", table.entries.tolist())
     else:
-        content = table.entries.astype("u1" if table.form == "OB" else ">u2" if big else "<u2").tobytes()
-        item.add_new("LUTData", "OW", content + bytes(len(content) % 2))
+        content = table.entries.astype("u1" if table.form == "OB" else "<u2").tobytes()
+        content = np.frombuffer(content + bytes(len(content) % 2), "<u2")  # of two of 8 bits the first is the lower
+        item.add_new("LUTData", "OW", content.astype(">u2" if big else "<u2").tobytes())
     return item
 
 
