@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -319,6 +320,18 @@ def test_none_of_200_mutilated_images_crashes_hangs_or_slips_in_unseen(tmp_path)
         "bomb-scans.jpeg": "more than 100 scans",
     }.items():
         assert words in why[name]
+
+
+def test_whatever_goes_wrong_with_one_image_is_why_it_alone_cannot_be_read(monkeypatch):
+    content = encoded(PICTURE)
+    for error, words in ((TypeError("axes"), "of a rare kind (axes)"), (MemoryError(), "give more")):
+        for step in ("resize", "alike"):
+            with monkeypatch.context() as broken:
+                broken.setattr(decode, step, Mock(side_effect=error))
+                found = decode.decode(content, "a.jpg", 16, "pad")
+            assert words in found.why
+            assert found.pixels is None
+            assert found.passing == isinstance(error, MemoryError)
 
 
 def test_what_is_no_file_or_cannot_be_opened(xray_folder, tmp_path, monkeypatch):

@@ -398,12 +398,18 @@ def broken(field: str, text: bytes) -> bytes:
     return dicom(RAMP, BitsStored=12, **{field: "1234567890"}).replace(b"1234567890", text.ljust(10))
 
 
+COLOURED = np.stack([BYTES] * 3, 2)
 SHORT = lut(CURVE, 0, 12)
 SHORT[0].LUTDescriptor = [400, 0, 16]
 NO_DATA, NO_DESCRIPTOR = lut(CURVE, 0, 12), lut(CURVE, 0, 12)
 NO_DATA[0].LUTData, NO_DESCRIPTOR[0].LUTDescriptor = None, None
+FRAMES = {"Rows": 32, "Columns": 64, "BitsStored": 12}
+FRAME_OF_RLE = dicom(RAMP, **FRAMES, NumberOfFrames=2, compress=UID.RLELossless)
 REFUSED = {
     "frames": (dicom(RAMP, NumberOfFrames=2), "2 frames: export one image a file"),
+    "frames that the header does not count": (dicom(RAMP, **FRAMES), "2 frames: export one image a file"),
+    "frames of RLE that the header does not count": (without(FRAME_OF_RLE, "NumberOfFrames"), "2 frames: export one"),
+    "many frames in colour": (dicom(COLOURED, "RGB", Rows=16), "4 frames: export one image a file"),
     "cut off": (PLAIN[:-1000], "damaged or of a rare kind"),
     "large": (dicom(RAMP, Rows=40000, Columns=40000), "40000 x 40000 pixels are more than 80,000,000: reduce it"),
     "palette": (dicom(RAMP, "PALETTE COLOR"), "PALETTE COLOR is not gray or RGB: convert it"),

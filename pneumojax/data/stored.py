@@ -140,7 +140,16 @@ def samples_of(header) -> np.ndarray:
 
 
 def stored(header, samples: np.ndarray) -> Pixels:
-    """Stored values are samples shifted right by HighBit + 1 - BitsStored, cut to BitsStored bits (PS3.5 8.1.1)."""
+    """Stored values are samples shifted right by HighBit + 1 - BitsStored, cut to BitsStored bits (PS3.5 8.1.1).
+
+    Errors: Unreadable where the samples are not of one picture of Rows x Columns.
+    """
+    shape = (header.Rows, header.Columns, header.SamplesPerPixel)[: 2 if header.SamplesPerPixel == 1 else 3]
+    if samples.shape[1:] == shape:
+        raise Unreadable(f"{len(samples)} frames: export one image a file")
+    if samples.shape != shape:
+        told = f"{' x '.join(map(str, samples.shape))} samples do not fit Rows x Columns, {' x '.join(map(str, shape))}"
+        raise Unreadable(f"{told}: mend the header, or fetch it again")
     bits, shift = header.BitsStored, shift_of(header)
     samples = samples.astype(samples.dtype.newbyteorder("="), copy=False).view(f"u{samples.itemsize}")
     if shift or bits < 8 * samples.itemsize:
