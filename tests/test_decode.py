@@ -99,6 +99,41 @@ def test_pngs_of_16_bits_are_read_at_16_bits_in_colour_and_with_alpha_too(channe
     assert found.mode == f"{('gray', 'LA', 'RGB', 'RGBA')[channels - 1]}, 16 bits"
 
 
+def interlaced(gray: np.ndarray, bits: int = 8) -> bytes:
+    """The rows of Adam7's passes (W3C PNG 8.1), of samples of 8 or 1 bit, without a filter."""
+    rows = b""
+    for top, left, down, across in (
+        *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
+        *((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)),
+    ):
+        for row in gray[top::down, left::across]:
+            rows += b"\0" + (row if bits == 8 else np.packbits(row)).tobytes() if row.size else b""
+    return rows
+
+
+@pytest.mark.parametrize("sides", [(64, 64), (9, 13), (3, 5), (1, 2), (2, 1)])
+def test_a_png_whose_pixels_end_early_is_refused_and_a_whole_one_is_not(sides):
+    gray = xray(200, 200)[100 : 100 + sides[1], 50 : 50 + sides[0]].copy()
+    gray[0, 0], gray[-1, -1] = 0, 255
+    for bits, samples in ((8, gray), (1, gray >> 7)):
+        plain = b"".join(b"\0" + (row if bits == 8 else np.packbits(row)).tobytes() for row in samples)
+        for laced, rows in ((0, plain), (1, interlaced(samples, bits))):
+            header = struct.pack(">IIBBBBB", *sides, bits, 0, 0, 0, laced)
+
+            def made(pixels: bytes, header=header) -> bytes:
+                packed = zlib.compress(pixels)
+                parts = (packed[:5], b"", packed[5:])
+                inside = chunk(b"IHDR", header) + b"".join(chunk(b"IDAT", one) for one in parts)
+                return b"\x89PNG\r\n\x1a\n" + inside + chunk(b"IEND", b"")
+
+            expected = gray if bits == 8 else samples * 255
+            for whole in (rows, rows + b"more"):
+                np.testing.assert_array_equal(decode.read(made(whole), "a.png").gray, expected)
+            for kept in (len(rows) - 1, len(rows) // 3, 0):
+                why = decode.decode(made(rows[:kept]), "a.png", 16, "pad").why
+                assert why == f"damaged: its pixels end early ({kept:,} of {len(rows):,} bytes): fetch it again"
+
+
 @pytest.mark.parametrize("told", range(1, 9))
 def test_exif_turns_jpegs_and_pngs_upright_as_viewers_do(told):
     """At the full size and at the size that is wanted, all eight ways; Pillow's `exif_transpose` is the reference."""
