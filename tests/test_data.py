@@ -155,13 +155,13 @@ def test_layouts_in_folders_and_zips(tmp_path, classes, told):
     in_folder = folder.source(written(tmp_path / "set", [*told, *hidden]), classes)
     assert in_folder.told == dict(sorted(told.items()))
     assert in_folder.names == tuple(sorted(told))
-    assert in_folder.left_out == {}
+    assert in_folder.left_out == {"hidden or a system's own": len(hidden)}
     for number, prefix in enumerate(("", "chest_xray/", "./a//b/")):
         names = [prefix + name for name in (*told, *hidden)]
         for way in (names, [name.replace("/", "\\") for name in names]):
             in_zip = archive.source(zipped(tmp_path / f"{number}.zip", way), classes)
             assert in_zip.told == in_folder.told
-            assert in_zip.left_out == {}
+            assert in_zip.left_out == in_folder.left_out
             assert all(in_zip.read(name) == b"" for name in in_zip.names)
 
 
@@ -191,6 +191,32 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path):
     assert in_folder.left_out == in_zip.left_out == expected
     two = folder.source(written(tmp_path / "two", NAMED), ("NORMAL", "VIRUS"))
     assert (len(two.told), two.left_out) == (2, {"no class: test/PNEUMONIA": 1})
+
+
+def test_every_file_below_a_folder_that_is_not_used_is_counted(tmp_path):
+    """Hidden images, and a class of files without a suffix; no readme beside the set, nor what systems leave."""
+    names = ["NORMAL/a.png", "PNEUMONIA/b.png", "NORMAL/.h1.png", ".backup/NORMAL/a.png", "@eaDir/NORMAL/b.png"]
+    names += ["COVID19/00001", "COVID19/00002", "COVID19/scan.tif", "NORMAL/c.bmp", "TB/deep/d.bmp"]
+    silent = ["readme.txt", ".DS_Store", "NORMAL/.DS_Store", ".git/config", "@eaDir/a.txt"]
+    expected = {"hidden or a system's own": 3, "no image by its name": 5}
+    assert folder.source(written(tmp_path / "set", [*names, *silent])).left_out == expected
+    for number, prefix in enumerate(("", "chest_xray/")):
+        members = [prefix + name for name in (*names, *silent)]
+        assert archive.source(zipped(tmp_path / f"{number}.zip", members)).left_out == expected
+
+
+def test_hidden_folders_that_cannot_be_looked_into_are_passed_over(tmp_path, monkeypatch):
+    root = written(tmp_path, ["NORMAL/a.png", "lost+found/b.png"])
+    listed = os.listdir
+
+    def forbid(path):
+        if os.path.basename(path) == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", forbid)
+    source = folder.source(root)
+    assert (source.names, source.left_out) == (("NORMAL/a.png",), {})
 
 
 def test_a_data_directory_one_folder_too_high_and_sites_side_by_side(tmp_path):
