@@ -477,7 +477,7 @@ def test_the_real_images(tmp_path):
         assert splits.count(split.test, images.labels, data.CLASSES).tolist() == [47, 78]
 
 
-@pytest.mark.parametrize(("pattern", "key"), [(r"person\d+", "person3"), (r"(person)(\d)|x", "person3"), ("", "")])
+@pytest.mark.parametrize(("pattern", "key"), [(r"person\d+", "person3"), (r"(person)(\d)|x", "person/3"), ("", "")])
 def test_without_groups_all_of_the_pattern_is_the_patient(config, pattern, key):
     config.patient_pattern = pattern
     images = data.load(config, 16)
@@ -485,6 +485,42 @@ def test_without_groups_all_of_the_pattern_is_the_patient(config, pattern, key):
     patients = dict(zip(images.names, images.patients, strict=True))
     assert patients[name] == (key or name)
     assert patients["train/NORMAL/IM-0001-0001.jpeg"] == "train/NORMAL/IM-0001-0001.jpeg"
+
+
+def test_groups_of_a_pattern_do_not_run_into_each_other():
+    pattern = r"p(\d+)_(\d+)"
+    assert [files.patient_key(f"NORMAL/{name}.png", pattern) for name in ("p1_23", "p12_3")] == ["1/23", "12/3"]
+
+
+def test_how_many_patients_are_told_is_said_and_a_pattern_that_tells_none(config, caplog):
+    def said(pattern: str) -> tuple[str, list[str]]:
+        config.patient_pattern = pattern
+        caplog.clear()
+        with caplog.at_level("INFO", logger="absl"):
+            images = data.load(config, 16)
+        assert ("by neither 50" in caplog.text) == (images.patients == images.names)
+        counts = next(line.split(": ")[2] for line in caplog.messages if "whose patient is told" in line)
+        return counts.split(";")[0], [one.message for one in caplog.records if "patient_pattern=" in one.message]
+
+    assert said(data.PATIENT_PATTERN) == ("by header 0, by pattern 50, by neither 0", [])
+    assert said("person") == ("by header 0, by pattern 26, by neither 24", [])
+    assert said("") == ("by header 0, by pattern 0, by neither 50", [])
+    for pattern in ("patient", "x*"):
+        counts, [warned] = said(pattern)
+        assert counts == "by header 0, by pattern 0, by neither 50"
+        assert f"patient_pattern='{pattern}' tells no patient of any image: 50 are patients of their own" in warned
+
+
+def test_an_empty_pattern_of_an_external_set_is_none(config, xray_folder, tmp_path):
+    (tmp_path / "nih" / "NORMAL").mkdir(parents=True)
+    for number in (1, 2):
+        picture = Image.fromarray(np.eye(20, dtype=np.uint8) + np.uint8(30 * number))
+        picture.save(tmp_path / f"nih/NORMAL/person1_virus_{number}.png")
+    own = data.load(config, 16)
+    for pattern, count in (("", 2), (None, 1)):
+        config.external = (("nih", str(tmp_path / "nih"), pattern),)
+        images, _ = data.with_external(own, config, 16)
+        assert len(set(images.patients[len(own.names) :])) == count
 
 
 @pytest.mark.parametrize("pattern", ["(", "[", "(?P<1>x)", "x{99999999999999}"])
