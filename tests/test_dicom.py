@@ -234,6 +234,20 @@ def test_percentiles_of_the_picture_leave_padding_out(signed):
     check(content.getvalue(), np.clip((padded - low) / (high - low), 0, 1) * 255, "percentile")
 
 
+def test_padding_has_no_say_in_what_is_white_where_no_window_tells():
+    padded = RAMP.copy()
+    padded[:20] = 65535
+    expected = np.where(padded == 65535, 255, WHOLE)
+    check(dicom(padded, PixelPaddingValue=65535), expected)
+    padded[:10] = 65000
+    check(dicom(padded, PixelPaddingValue=65535, PixelPaddingRangeLimit=65000), expected)
+    check(dicom(padded, PixelPaddingValue=65535), padded / 65535 * 255)
+    signed = SIGNED.copy()
+    signed[:20] = -32768
+    check(dicom(signed, PixelPaddingValue=-32768), np.where(signed == -32768, 0, WHOLE))
+    check(dicom(RAMP, PixelPaddingValue=0, PixelPaddingRangeLimit=4095), WHOLE)  # all is padding
+
+
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
 def test_colour_becomes_luma(photometric):
     gray = xray(40, 30)

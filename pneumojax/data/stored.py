@@ -28,10 +28,14 @@ class Pixels(NamedTuple):
         """The smallest value that can be stored."""
         return -(2 ** (self.bits - 1)) if self.signed else 0
 
-    def own(self) -> Range:
-        """The fewest bits that hold the values; more than 8 are the set's affair."""
+    def own(self, left_out: np.ndarray | None = None) -> Range:
+        """The fewest bits that hold the values; more than 8 are the set's affair.
+
+        Those that are `left_out`, bool [H, W], have no say, unless all are.
+        """
+        kept = self.samples if left_out is None or left_out.all() else self.samples[~left_out]
         group = f"DICOM of {self.bits} bits{', signed' if self.signed else ''}" if self.bits > 8 else ""
-        low, high = (self.least + int(one) for one in (self.samples.min(), self.samples.max()))
+        low, high = (self.least + int(one) for one in (kept.min(), kept.max()))
         return of_bits(group, low, high, self.bits, self.signed)
 
 
