@@ -157,6 +157,32 @@ def test_exif_turns_jpegs_and_pngs_upright_as_viewers_do(told):
             assert apart.max() <= (0 if told > 1 or name != "a.jpg" else 5)
 
 
+def exif_of(*entries: tuple[int, int], order: str = ">") -> bytes:
+    """EXIF with these entries of one 16-bit number, in this order, and one behind them that is none of its own."""
+    found = b"".join(struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    behind = struct.pack(f"{order}IHHIHH", 0, 0x0112, 3, 1, 8, 0) + bytes(8)
+    head = (b"MM\0*" if order == ">" else b"II*\0") + struct.pack(f"{order}IH", 8, len(entries))
+    return b"Exif\0\0" + head + found + behind
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_of_exif_all_entries_count_in_any_order_and_of_two_segments_the_first(order):
+    turned, silent = exif_of((0x0128, 2), (0x0112, 6), (0x0103, 6), order=order), exif_of((0x0128, 2), order=order)
+    content = encoded(xray(60, 40))
+    for segments in ((turned,), (turned, silent), (silent, turned), (turned, exif_of((0x0112, 3))), (silent,)):
+        inserted = b"".join(b"\xff\xe1" + struct.pack(">H", 2 + len(one)) + one for one in segments)
+        jpeg_ = content[:2] + inserted + content[2:]
+        png_ = encoded(xray(60, 40), "PNG")
+        png_ = png_[:-12] + chunk(b"eXIf", segments[0].removeprefix(b"Exif\0\0")) + png_[-12:]
+        for name, made in (("a.jpg", jpeg_), ("a.png", png_)):
+            with Image.open(io.BytesIO(made)) as file:
+                file.load()
+                expected = np.asarray(ImageOps.exif_transpose(file))
+            found = decode.read(made, name)
+            np.testing.assert_array_equal(found.gray, expected)
+            assert found.turned == (segments[0] is turned)
+
+
 def test_exif_that_is_damaged_or_says_nothing_possible_turns_nothing():
     gray = xray(60, 40)
     for exif in (b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0II*\0", b"rubbish"):
