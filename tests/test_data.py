@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import unicodedata
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -191,6 +192,16 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path):
     assert in_folder.left_out == in_zip.left_out == expected
     two = folder.source(written(tmp_path / "two", NAMED), ("NORMAL", "VIRUS"))
     assert (len(two.told), two.left_out) == (2, {"no class: test/PNEUMONIA": 1})
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_folders_with_accents_are_classes_in_either_form_of_unicode(tmp_path, forms):
+    on_disk, given = (unicodedata.normalize(form, "Lésion") for form in forms)
+    root = written(tmp_path / "set", [f"x/train/{on_disk}/1.png", "x/train/NORMAL/2.png", f"x/{on_disk}/3.png"])
+    archived = zipped(tmp_path / "set.zip", [f"{on_disk}/1.png", f"{on_disk.upper()}/{on_disk}/2.png"])
+    labels = {name: told.label for name, told in folder.source(root / "x", ("NORMAL", given)).told.items()}
+    assert labels == {f"train/{on_disk}/1.png": 1, "train/NORMAL/2.png": 0, f"{on_disk}/3.png": 1}
+    assert [told.label for told in archive.source(archived, ("NORMAL", given)).told.values()] == [1, 1]
 
 
 def test_every_file_below_a_folder_that_is_not_used_is_counted(tmp_path):

@@ -157,6 +157,12 @@ def test_exif_turns_jpegs_and_pngs_upright_as_viewers_do(told):
             assert apart.max() <= (0 if told > 1 or name != "a.jpg" else 5)
 
 
+def test_a_file_without_a_suffix_is_to_get_one():
+    for kind, suffix in (("PNG", ".png"), ("JPEG", ".jpeg")):
+        why = decode.decode(encoded(PICTURE, kind), "scan", 16, "pad").why
+        assert why == f"a {kind} file by its content, without a suffix: name it {suffix}"
+
+
 def exif_of(*entries: tuple[int, int], order: str = ">") -> bytes:
     """EXIF with these entries of one 16-bit number, in this order, and one behind them that is none of its own."""
     found = b"".join(struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0) for tag, value in entries)

@@ -423,6 +423,7 @@ REFUSED = {
     "frames": (dicom(RAMP, NumberOfFrames=2), "2 frames: export one image a file"),
     "frames that the header does not count": (dicom(RAMP, **FRAMES), "2 frames: export one image a file"),
     "frames of RLE that the header does not count": (without(FRAME_OF_RLE, "NumberOfFrames"), "2 frames: export one"),
+    "signed colour": (dicom(COLOURED.view(np.int8), "RGB"), "RGB must be unsigned, PixelRepresentation is 1: mend"),
     "many frames in colour": (dicom(COLOURED, "RGB", Rows=16), "4 frames: export one image a file"),
     "cut off": (PLAIN[:-1000], "damaged or of a rare kind"),
     "large": (dicom(RAMP, Rows=40000, Columns=40000), "40000 x 40000 pixels are more than 80,000,000: reduce it"),

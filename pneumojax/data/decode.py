@@ -106,6 +106,9 @@ def read(content: bytes, name: str, at_least: int | None = None, levels: Levels 
         raise Unreadable("an empty file: fetch it again")
     if found is None:
         raise Unreadable("neither JPEG, PNG nor DICOM: convert it, or fetch it again if it is damaged")
+    if not suffix:
+        named = next(suffix for suffix, kind in FORMATS.items() if kind == found)
+        raise Unreadable(f"a {found} file by its content, without a suffix: name it {named}")
     if found != claimed:
         raise Unreadable(f"a {found} file by its content, not {suffix}: rename it")
     try:

@@ -1,6 +1,7 @@
 """What the path of a file tells, part, class and subtype, and which of many files are the images of a data set."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -36,20 +37,25 @@ class Told(NamedTuple):
 
 
 def tell(path: str, classes: Sequence[str] = CLASSES) -> Told:
-    """Reads a path. Whatever the case, and of several the innermost:
+    """Reads a path. Whatever the case and the Unicode form (macOS takes letters apart), and of several the innermost:
 
     A file's class is the innermost of the folders that it lies in and its subtype, as told by its name or by a
     sub-folder, that is one of the classes.
     """
-    *folders, name = path.lower().split("/")
+    *folders, name = plain(path).split("/")
     match = BY_NAME.match(name)
     words = [match[1] or match[2] if match else "", *reversed(folders)]
-    wanted = [one.lower() for one in classes]
+    wanted = [plain(one) for one in classes]
     return Told(
         part=next((PARTS[word] for word in words[1:] if word in PARTS), ""),
         label=next((wanted.index(word) for word in words if word in wanted), None),
         subtype=next((word for word in words if word in SUBTYPES), ""),
     )
+
+
+def plain(name: str) -> str:
+    """A name to compare with others: small letters, in Unicode's form NFC."""
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def is_image(name: str) -> bool:
@@ -81,7 +87,7 @@ def choose(paths: Iterable[str], classes: Sequence[str], where: object) -> tuple
 
     Errors: BadInput where there is no image of a class, or there are data sets side by side.
     """
-    known = {*PARTS, *SUBTYPES, *(one.lower() for one in (*CLASSES, *classes))}
+    known = {*PARTS, *SUBTYPES, *map(plain, (*CLASSES, *classes))}
     roots: dict[str, dict[str, Told]] = {}
     spelled: dict[str, set[str]] = {}  # part or class → its folders
     unknown, others, hidden = Counter(), [], 0
@@ -94,11 +100,11 @@ def choose(paths: Iterable[str], classes: Sequence[str], where: object) -> tuple
         elif told.label is None:
             unknown["/".join(folders) or "its top"] += 1
         else:
-            depths = [depth for depth, folder in enumerate(folders) if folder.lower() in known]
+            depths = [depth for depth, folder in enumerate(folders) if plain(folder) in known]
             root = "".join(f"{folder}/" for folder in folders[: min(depths, default=0)])
             roots.setdefault(root, {})[path.removeprefix(root)] = told
             for folder in (folders[depth] for depth in depths):
-                spelled.setdefault(PARTS.get(folder.lower(), folder.lower()), set()).add(folder)
+                spelled.setdefault(PARTS.get(plain(folder), plain(folder)), set()).add(folder)
     chosen = max(roots, key=lambda root: (len(roots[root]), -len(root)), default="")
     others = [path for path in others if not chosen.startswith(path[: path.rfind("/") + 1])]
     left_out = {f"no class: {folder}": count for folder, count in unknown.most_common(SHOWN)}

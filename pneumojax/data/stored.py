@@ -73,6 +73,8 @@ def check_picture(header) -> None:
     colours = {"MONOCHROME1": 1, "MONOCHROME2": 1, **dict.fromkeys(COLOURS, 3)}
     if photometric not in colours:
         raise Unreadable(f"{photometric} is not gray or RGB: convert it")
+    if photometric in COLOURS and header.PixelRepresentation == 1:
+        raise Unreadable(f"{photometric} must be unsigned, PixelRepresentation is 1: mend the header, or convert it")
     if header.SamplesPerPixel != colours[photometric]:
         raise Unreadable(f"SamplesPerPixel {header.SamplesPerPixel} in {photometric}: mend the header")
 
