@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     # of DICOMs: as viewer (the VOI LUT, else the first window), first window (before the LUT), or percentile (0.5 to
     # 99.5 of the picture, padding left out); without one the set's bits decide
     d.window = "as viewer"
-    # a DICOM's header tells the patient; else the groups of this, found at the start of a file's name, joined
+    # a DICOM's header tells the patient; else the groups of this, found at the start of a file's name, joined by /
     d.patient_pattern = PATIENT_PATTERN
     d.residence = "device"  # of images: device (fastest), or stream from disk what is larger than memory
     d.memory = 32.0  # device: gigabytes that images may take, twice their pixels (decoded, and on the device)

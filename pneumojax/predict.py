@@ -66,10 +66,11 @@ def find(given: Sequence[Path]) -> list[Path]:
 
 def below(directory: Path) -> list[Path]:
     """The images below a folder, sorted. Errors: BadInput where it cannot be looked into."""
-    hidden: list[str] = []
-    names = sorted(folder.walk(directory, hidden))
-    images = [name for name in names if layout.is_image(name)]
-    counts = {"no image by its name": len(names) - len(images), "hidden or a system's own": len(hidden)}
+    names = sorted(folder.walk(directory))
+    seen = [name for name in names if not layout.is_passed_over(name)]
+    images = [name for name in seen if layout.is_image(name)]
+    hidden = sum(map(layout.is_image, names)) - len(images)
+    counts = {"no image by its name": len(seen) - len(images), layout.HIDDEN: hidden}
     if left_out := {why: count for why, count in counts.items() if count}:
         logging.warning("%s: %d images; left out: %s", directory, len(images), layout.listed(left_out))
     return [directory / name for name in images]

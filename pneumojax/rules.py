@@ -3,6 +3,7 @@
 import json
 import re
 from functools import partial
+from unicodedata import normalize
 
 from pneumojax.data.decode import FITS
 from pneumojax.data.levels import WINDOWS
@@ -78,7 +79,12 @@ RULES = {field: (lambda v, of=of: v in of, f"give one of {', '.join(of)}") for f
     ),
     "enlarge": (lambda v: v >= 1, "give 1 (no generated images) or more"),
     "data.classes": (
-        lambda v: len(v) > 1 and _texts(v) and _texts(("macro", *map(str.lower, v))) and "/" not in "".join(v),
+        lambda v: (
+            len(v) > 1
+            and _texts(v)
+            and _texts(("macro", *(normalize("NFC", one).lower() for one in v)))
+            and "/" not in "".join(v)
+        ),
         "give two names or more, without '/', not 'macro', unlike in more than case, e.g. \"('NORMAL', 'PNEUMONIA')\"",
     ),
     "data.patient_pattern": (partial(_works, re.compile), "give a regular expression"),

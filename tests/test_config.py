@@ -239,7 +239,10 @@ def test_a_model_is_built_from_its_own_fields(module, file):
         *(("protocols", value) for value in ((), ("clean", "clean"), ("sloppy",), (["clean"],))),
         *(("arms", value) for value in ((), ("with_gan", "with_gan"), ("",), (1,))),
         *(("enlarge", value) for value in (0.5, float("nan"), float("inf"))),
-        *(("data.classes", value) for value in ((), ("A",), ("A", "A"), ("A", "a"), ("A", "b/c"), ("A", ""), ("A", 1))),
+        *(
+            ("data.classes", value)
+            for value in ((), ("A",), ("A", "A"), ("A", "a"), ("\u00e9", "e\u0301"), ("A", "b/c"), ("A", ""), ("A", 1))
+        ),
         *(("data.subset", value) for value in ((0, 5), (5,), (1, 2, 3), (True, 5), (1.5, 5))),
         ("data.on_bad", "ignore"),
         *(("data.patient_pattern", value) for value in ("(person", "a{1,99999999999}", "(" * 3000 + ")" * 3000)),

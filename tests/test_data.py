@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import unicodedata
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -155,13 +156,13 @@ def test_layouts_in_folders_and_zips(tmp_path, classes, told):
     in_folder = folder.source(written(tmp_path / "set", [*told, *hidden]), classes)
     assert in_folder.told == dict(sorted(told.items()))
     assert in_folder.names == tuple(sorted(told))
-    assert in_folder.left_out == {}
+    assert in_folder.left_out == {"hidden or a system's own": len(hidden)}
     for number, prefix in enumerate(("", "chest_xray/", "./a//b/")):
         names = [prefix + name for name in (*told, *hidden)]
         for way in (names, [name.replace("/", "\\") for name in names]):
             in_zip = archive.source(zipped(tmp_path / f"{number}.zip", way), classes)
             assert in_zip.told == in_folder.told
-            assert in_zip.left_out == {}
+            assert in_zip.left_out == in_folder.left_out
             assert all(in_zip.read(name) == b"" for name in in_zip.names)
 
 
@@ -191,6 +192,42 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path):
     assert in_folder.left_out == in_zip.left_out == expected
     two = folder.source(written(tmp_path / "two", NAMED), ("NORMAL", "VIRUS"))
     assert (len(two.told), two.left_out) == (2, {"no class: test/PNEUMONIA": 1})
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_folders_with_accents_are_classes_in_either_form_of_unicode(tmp_path, forms):
+    on_disk, given = (unicodedata.normalize(form, "Lésion") for form in forms)
+    root = written(tmp_path / "set", [f"x/train/{on_disk}/1.png", "x/train/NORMAL/2.png", f"x/{on_disk}/3.png"])
+    archived = zipped(tmp_path / "set.zip", [f"{on_disk}/1.png", f"{on_disk.upper()}/{on_disk}/2.png"])
+    labels = {name: told.label for name, told in folder.source(root / "x", ("NORMAL", given)).told.items()}
+    assert labels == {f"train/{on_disk}/1.png": 1, "train/NORMAL/2.png": 0, f"{on_disk}/3.png": 1}
+    assert [told.label for told in archive.source(archived, ("NORMAL", given)).told.values()] == [1, 1]
+
+
+def test_every_file_below_a_folder_that_is_not_used_is_counted(tmp_path):
+    """Hidden images, and a class of files without a suffix; no readme beside the set, nor what systems leave."""
+    names = ["NORMAL/a.png", "PNEUMONIA/b.png", "NORMAL/.h1.png", ".backup/NORMAL/a.png", "@eaDir/NORMAL/b.png"]
+    names += ["COVID19/00001", "COVID19/00002", "COVID19/scan.tif", "NORMAL/c.bmp", "TB/deep/d.bmp"]
+    silent = ["readme.txt", ".DS_Store", "NORMAL/.DS_Store", ".git/config", "@eaDir/a.txt"]
+    expected = {"hidden or a system's own": 3, "no image by its name": 5}
+    assert folder.source(written(tmp_path / "set", [*names, *silent])).left_out == expected
+    for number, prefix in enumerate(("", "chest_xray/")):
+        members = [prefix + name for name in (*names, *silent)]
+        assert archive.source(zipped(tmp_path / f"{number}.zip", members)).left_out == expected
+
+
+def test_hidden_folders_that_cannot_be_looked_into_are_passed_over(tmp_path, monkeypatch):
+    root = written(tmp_path, ["NORMAL/a.png", "lost+found/b.png"])
+    listed = os.listdir
+
+    def forbid(path):
+        if os.path.basename(path) == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", forbid)
+    source = folder.source(root)
+    assert (source.names, source.left_out) == (("NORMAL/a.png",), {})
 
 
 def test_a_data_directory_one_folder_too_high_and_sites_side_by_side(tmp_path):
@@ -451,7 +488,7 @@ def test_the_real_images(tmp_path):
         assert splits.count(split.test, images.labels, data.CLASSES).tolist() == [47, 78]
 
 
-@pytest.mark.parametrize(("pattern", "key"), [(r"person\d+", "person3"), (r"(person)(\d)|x", "person3"), ("", "")])
+@pytest.mark.parametrize(("pattern", "key"), [(r"person\d+", "person3"), (r"(person)(\d)|x", "person/3"), ("", "")])
 def test_without_groups_all_of_the_pattern_is_the_patient(config, pattern, key):
     config.patient_pattern = pattern
     images = data.load(config, 16)
@@ -459,6 +496,42 @@ def test_without_groups_all_of_the_pattern_is_the_patient(config, pattern, key):
     patients = dict(zip(images.names, images.patients, strict=True))
     assert patients[name] == (key or name)
     assert patients["train/NORMAL/IM-0001-0001.jpeg"] == "train/NORMAL/IM-0001-0001.jpeg"
+
+
+def test_groups_of_a_pattern_do_not_run_into_each_other():
+    pattern = r"p(\d+)_(\d+)"
+    assert [files.patient_key(f"NORMAL/{name}.png", pattern) for name in ("p1_23", "p12_3")] == ["1/23", "12/3"]
+
+
+def test_how_many_patients_are_told_is_said_and_a_pattern_that_tells_none(config, caplog):
+    def said(pattern: str) -> tuple[str, list[str]]:
+        config.patient_pattern = pattern
+        caplog.clear()
+        with caplog.at_level("INFO", logger="absl"):
+            images = data.load(config, 16)
+        assert ("by neither 50" in caplog.text) == (images.patients == images.names)
+        counts = next(line.split(": ")[2] for line in caplog.messages if "whose patient is told" in line)
+        return counts.split(";")[0], [one.message for one in caplog.records if "patient_pattern=" in one.message]
+
+    assert said(data.PATIENT_PATTERN) == ("by header 0, by pattern 50, by neither 0", [])
+    assert said("person") == ("by header 0, by pattern 26, by neither 24", [])
+    assert said("") == ("by header 0, by pattern 0, by neither 50", [])
+    for pattern in ("patient", "x*"):
+        counts, [warned] = said(pattern)
+        assert counts == "by header 0, by pattern 0, by neither 50"
+        assert f"patient_pattern='{pattern}' tells no patient of any image: 50 are patients of their own" in warned
+
+
+def test_an_empty_pattern_of_an_external_set_is_none(config, xray_folder, tmp_path):
+    (tmp_path / "nih" / "NORMAL").mkdir(parents=True)
+    for number in (1, 2):
+        picture = Image.fromarray(np.eye(20, dtype=np.uint8) + np.uint8(30 * number))
+        picture.save(tmp_path / f"nih/NORMAL/person1_virus_{number}.png")
+    own = data.load(config, 16)
+    for pattern, count in (("", 2), (None, 1)):
+        config.external = (("nih", str(tmp_path / "nih"), pattern),)
+        images, _ = data.with_external(own, config, 16)
+        assert len(set(images.patients[len(own.names) :])) == count
 
 
 @pytest.mark.parametrize("pattern", ["(", "[", "(?P<1>x)", "x{99999999999999}"])

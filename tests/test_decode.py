@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -98,6 +99,41 @@ def test_pngs_of_16_bits_are_read_at_16_bits_in_colour_and_with_alpha_too(channe
     assert found.mode == f"{('gray', 'LA', 'RGB', 'RGBA')[channels - 1]}, 16 bits"
 
 
+def interlaced(gray: np.ndarray, bits: int = 8) -> bytes:
+    """The rows of Adam7's passes (W3C PNG 8.1), of samples of 8 or 1 bit, without a filter."""
+    rows = b""
+    for top, left, down, across in (
+        *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
+        *((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)),
+    ):
+        for row in gray[top::down, left::across]:
+            rows += b"\0" + (row if bits == 8 else np.packbits(row)).tobytes() if row.size else b""
+    return rows
+
+
+@pytest.mark.parametrize("sides", [(64, 64), (9, 13), (3, 5), (1, 2), (2, 1)])
+def test_a_png_whose_pixels_end_early_is_refused_and_a_whole_one_is_not(sides):
+    gray = xray(200, 200)[100 : 100 + sides[1], 50 : 50 + sides[0]].copy()
+    gray[0, 0], gray[-1, -1] = 0, 255
+    for bits, samples in ((8, gray), (1, gray >> 7)):
+        plain = b"".join(b"\0" + (row if bits == 8 else np.packbits(row)).tobytes() for row in samples)
+        for laced, rows in ((0, plain), (1, interlaced(samples, bits))):
+            header = struct.pack(">IIBBBBB", *sides, bits, 0, 0, 0, laced)
+
+            def made(pixels: bytes, header=header) -> bytes:
+                packed = zlib.compress(pixels)
+                parts = (packed[:5], b"", packed[5:])
+                inside = chunk(b"IHDR", header) + b"".join(chunk(b"IDAT", one) for one in parts)
+                return b"\x89PNG\r\n\x1a\n" + inside + chunk(b"IEND", b"")
+
+            expected = gray if bits == 8 else samples * 255
+            for whole in (rows, rows + b"more"):
+                np.testing.assert_array_equal(decode.read(made(whole), "a.png").gray, expected)
+            for kept in (len(rows) - 1, len(rows) // 3, 0):
+                why = decode.decode(made(rows[:kept]), "a.png", 16, "pad").why
+                assert why == f"damaged: its pixels end early ({kept:,} of {len(rows):,} bytes): fetch it again"
+
+
 @pytest.mark.parametrize("told", range(1, 9))
 def test_exif_turns_jpegs_and_pngs_upright_as_viewers_do(told):
     """At the full size and at the size that is wanted, all eight ways; Pillow's `exif_transpose` is the reference."""
@@ -119,6 +155,38 @@ def test_exif_turns_jpegs_and_pngs_upright_as_viewers_do(told):
             small = np.asarray(expected.resize((224, 224), Image.Resampling.BILINEAR))
             apart = difference(decode.decode(content, name, 224, "stretch").pixels, small)
             assert apart.max() <= (0 if told > 1 or name != "a.jpg" else 5)
+
+
+def test_a_file_without_a_suffix_is_to_get_one():
+    for kind, suffix in (("PNG", ".png"), ("JPEG", ".jpeg")):
+        why = decode.decode(encoded(PICTURE, kind), "scan", 16, "pad").why
+        assert why == f"a {kind} file by its content, without a suffix: name it {suffix}"
+
+
+def exif_of(*entries: tuple[int, int], order: str = ">") -> bytes:
+    """EXIF with these entries of one 16-bit number, in this order, and one behind them that is none of its own."""
+    found = b"".join(struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    behind = struct.pack(f"{order}IHHIHH", 0, 0x0112, 3, 1, 8, 0) + bytes(8)
+    head = (b"MM\0*" if order == ">" else b"II*\0") + struct.pack(f"{order}IH", 8, len(entries))
+    return b"Exif\0\0" + head + found + behind
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_of_exif_all_entries_count_in_any_order_and_of_two_segments_the_first(order):
+    turned, silent = exif_of((0x0128, 2), (0x0112, 6), (0x0103, 6), order=order), exif_of((0x0128, 2), order=order)
+    content = encoded(xray(60, 40))
+    for segments in ((turned,), (turned, silent), (silent, turned), (turned, exif_of((0x0112, 3))), (silent,)):
+        inserted = b"".join(b"\xff\xe1" + struct.pack(">H", 2 + len(one)) + one for one in segments)
+        jpeg_ = content[:2] + inserted + content[2:]
+        png_ = encoded(xray(60, 40), "PNG")
+        png_ = png_[:-12] + chunk(b"eXIf", segments[0].removeprefix(b"Exif\0\0")) + png_[-12:]
+        for name, made in (("a.jpg", jpeg_), ("a.png", png_)):
+            with Image.open(io.BytesIO(made)) as file:
+                file.load()
+                expected = np.asarray(ImageOps.exif_transpose(file))
+            found = decode.read(made, name)
+            np.testing.assert_array_equal(found.gray, expected)
+            assert found.turned == (segments[0] is turned)
 
 
 def test_exif_that_is_damaged_or_says_nothing_possible_turns_nothing():
@@ -319,6 +387,18 @@ def test_none_of_200_mutilated_images_crashes_hangs_or_slips_in_unseen(tmp_path)
         "bomb-scans.jpeg": "more than 100 scans",
     }.items():
         assert words in why[name]
+
+
+def test_whatever_goes_wrong_with_one_image_is_why_it_alone_cannot_be_read(monkeypatch):
+    content = encoded(PICTURE)
+    for error, words in ((TypeError("axes"), "of a rare kind (axes)"), (MemoryError(), "give more")):
+        for step in ("resize", "alike"):
+            with monkeypatch.context() as broken:
+                broken.setattr(decode, step, Mock(side_effect=error))
+                found = decode.decode(content, "a.jpg", 16, "pad")
+            assert words in found.why
+            assert found.pixels is None
+            assert found.passing == isinstance(error, MemoryError)
 
 
 def test_what_is_no_file_or_cannot_be_opened(xray_folder, tmp_path, monkeypatch):

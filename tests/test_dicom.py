@@ -234,6 +234,20 @@ def test_percentiles_of_the_picture_leave_padding_out(signed):
     check(content.getvalue(), np.clip((padded - low) / (high - low), 0, 1) * 255, "percentile")
 
 
+def test_padding_has_no_say_in_what_is_white_where_no_window_tells():
+    padded = RAMP.copy()
+    padded[:20] = 65535
+    expected = np.where(padded == 65535, 255, WHOLE)
+    check(dicom(padded, PixelPaddingValue=65535), expected)
+    padded[:10] = 65000
+    check(dicom(padded, PixelPaddingValue=65535, PixelPaddingRangeLimit=65000), expected)
+    check(dicom(padded, PixelPaddingValue=65535), padded / 65535 * 255)
+    signed = SIGNED.copy()
+    signed[:20] = -32768
+    check(dicom(signed, PixelPaddingValue=-32768), np.where(signed == -32768, 0, WHOLE))
+    check(dicom(RAMP, PixelPaddingValue=0, PixelPaddingRangeLimit=4095), WHOLE)  # all is padding
+
+
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
 def test_colour_becomes_luma(photometric):
     gray = xray(40, 30)
@@ -398,12 +412,19 @@ def broken(field: str, text: bytes) -> bytes:
     return dicom(RAMP, BitsStored=12, **{field: "1234567890"}).replace(b"1234567890", text.ljust(10))
 
 
+COLOURED = np.stack([BYTES] * 3, 2)
 SHORT = lut(CURVE, 0, 12)
 SHORT[0].LUTDescriptor = [400, 0, 16]
 NO_DATA, NO_DESCRIPTOR = lut(CURVE, 0, 12), lut(CURVE, 0, 12)
 NO_DATA[0].LUTData, NO_DESCRIPTOR[0].LUTDescriptor = None, None
+FRAMES = {"Rows": 32, "Columns": 64, "BitsStored": 12}
+FRAME_OF_RLE = dicom(RAMP, **FRAMES, NumberOfFrames=2, compress=UID.RLELossless)
 REFUSED = {
     "frames": (dicom(RAMP, NumberOfFrames=2), "2 frames: export one image a file"),
+    "frames that the header does not count": (dicom(RAMP, **FRAMES), "2 frames: export one image a file"),
+    "frames of RLE that the header does not count": (without(FRAME_OF_RLE, "NumberOfFrames"), "2 frames: export one"),
+    "signed colour": (dicom(COLOURED.view(np.int8), "RGB"), "RGB must be unsigned, PixelRepresentation is 1: mend"),
+    "many frames in colour": (dicom(COLOURED, "RGB", Rows=16), "4 frames: export one image a file"),
     "cut off": (PLAIN[:-1000], "damaged or of a rare kind"),
     "large": (dicom(RAMP, Rows=40000, Columns=40000), "40000 x 40000 pixels are more than 80,000,000: reduce it"),
     "palette": (dicom(RAMP, "PALETTE COLOR"), "PALETTE COLOR is not gray or RGB: convert it"),

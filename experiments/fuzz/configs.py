@@ -223,7 +223,7 @@ def patterns(rng, folder: Path) -> tuple[str, str]:
     for name in images.names:
         match = compiled.match(PurePosixPath(name).name)
         groups = (match.groups() if compiled.groups else (match.group(),)) if match else ()
-        wanted.append("".join(one for one in groups if one) or name)
+        wanted.append("/".join(one for one in groups if one) or name)
     return (
         ("right", "") if list(images.patients) == wanted else ("wrong", f"{pattern!r}: {images.patients}, not {wanted}")
     )

@@ -64,8 +64,11 @@ def windowed(x: np.ndarray, center: float, width: float, function: str) -> np.nd
 
 
 def fewest(one: Mono) -> int:
-    """Bits that hold all stored values."""
-    low, high = int(one.stored.min()), int(one.stored.max())
+    """Bits that hold all stored values but padding."""
+    low, high = min(one.padding, default=0), max(one.padding, default=-1)
+    real = one.stored[(one.stored < low) | (one.stored > high)] if one.padding else one.stored
+    real = real if real.size else one.stored
+    low, high = int(real.min()), int(real.max())
     return max(high.bit_length(), (~low).bit_length()) + 1 if one.signed else high.bit_length()
 
 

@@ -116,20 +116,28 @@ def known(folder: str, classes: tuple[str, ...]) -> bool:
     return folder.lower() in {*PARTS, *SUBTYPES, "normal", "pneumonia", *(one.lower() for one in classes)}
 
 
-def sets_of(paths: list[str], classes: tuple[str, ...]) -> tuple[dict[str, list[str]], int]:
-    """The images of a class by the folder that their set begins in; how many other files are to be counted.
+def is_hidden(path: str) -> bool:
+    """Whether a part of a path is hidden or a system's own."""
+    return any(part.startswith(".") or f"{part}/" in SYSTEMS for part in path.split("/"))
 
-    These are images of no class, and files in a class's folder that are no images.
+
+def sets_of(paths: list[str], classes: tuple[str, ...]) -> tuple[dict[str, list[str]], int, list[str]]:
+    """The images of a class by the folder that their set begins in; how many other images there are; what is no image.
+
+    Of those that are hidden the images alone count.
     """
-    roots, others = defaultdict(list), 0
+    roots, others, no_images = defaultdict(list), 0, []
     for path in paths:
         image, of_class = path.lower().endswith(SUFFIXES), told(path, classes)[1] is not None
         folders = path.split("/")[:-1]
         first = next((depth for depth, one in enumerate(folders) if known(one, classes)), 0)
-        if image and of_class:
+        if image and of_class and not is_hidden(path):
             roots["".join(f"{one}/" for one in folders[:first])].append(path)
-        others += image != of_class
-    return roots, others
+        elif image:
+            others += 1
+        elif not is_hidden(path):
+            no_images.append(path)
+    return roots, others, no_images
 
 
 def chosen(roots: dict[str, list[str]]) -> str | None:
@@ -140,10 +148,12 @@ def chosen(roots: dict[str, list[str]]) -> str | None:
 
 def expected_of(paths: list[str], classes: tuple[str, ...]) -> tuple[str, list[str], int, str]:
     """(root, names below it, count of what is left out, a word of the error where there is none to choose)."""
-    roots, others = sets_of(paths, classes)
+    roots, others, no_images = sets_of(paths, classes)
     if not roots:
         return "", [], others, "no images"
     root = chosen(roots)
+    beside = [path for path in no_images if (root or "").startswith("".join(path.rpartition("/")[:2]))]
+    others += len(no_images) - len(beside)  # a readme beside the set is none
     if root is None:
         return "", [], others, "side by side"
     names = sorted(path.removeprefix(root) for path in roots[root])
@@ -236,10 +246,8 @@ def walked(place: Path, below: str = "", above: tuple[str, ...] = ()) -> list[st
     if here in above:
         return []
     for name in os.listdir(place):
-        if name.startswith(".") or f"{name}/" in SYSTEMS:
-            continue
         inner = place / name
-        if inner.is_dir() and not name.lower().endswith(SUFFIXES):
+        if inner.is_dir() and (is_hidden(below + name) or not name.lower().endswith(SUFFIXES)):
             found += walked(inner, f"{below}{name}/", (*above, here))
         else:
             found.append(below + name)
@@ -266,10 +274,7 @@ def of_zip(rng, path: Path, paths: list[str], classes: tuple[str, ...], theme: s
             slashes = theme == "backslashes" and not name.endswith("/")
             file.writestr(name.replace("/", "\\") if slashes else name, content)
     unpacked = {str(PurePosixPath(name)): content for name, content in members}  # of two the last, as unzip has it
-    seen = [
-        one for one in unpacked if not any(part.startswith(".") or f"{part}/" in SYSTEMS for part in one.split("/"))
-    ]
-    expected = expected_of(sorted(seen), classes)
+    expected = expected_of(sorted(unpacked), classes)
     hidden = len(members) - len(unpacked)  # behind another of the same path
     expected = expected[0], expected[1], expected[2] + hidden, expected[3] or ("refused" if theme == "outside" else "")
     with judge.listening() as said:

@@ -90,7 +90,7 @@ def check_pattern(pattern: str, field: str) -> None:
 def with_external(images: Images, config, size: int) -> tuple[Images, dict[str, list[str]]]:
     """Adds the external test sets that `config.external` names.
 
-    An entry is (name, directory) or (name, directory, its own `patient_pattern` or None).
+    An entry is (name, directory) or (name, directory, its own `patient_pattern`); '' is none, None the config's.
     An external image with the pixels of an image that is already there is left out: it could have been trained on.
 
     Returns: (all images, {name of the set: names of its images, `external/<set>/…`}).
@@ -99,7 +99,7 @@ def with_external(images: Images, config, size: int) -> tuple[Images, dict[str, 
     """
     sets = {}
     for name, directory, *own in config.external:
-        pattern = next(filter(None, own), config.patient_pattern)
+        pattern = next((one for one in own if one is not None), config.patient_pattern)
         check_pattern(pattern, f"config.data.external: patient_pattern of {name}")
         loaded = load(ConfigDict({**config, "name": "folder", "dir": directory, "patient_pattern": pattern}), size)
         known = set(images.digests)

@@ -34,7 +34,7 @@ def source(path: Path, classes: Sequence[str] = CLASSES) -> files.Source:
             problem = f"{path}: its member {member.filename!r} is damaged or encrypted ({describe(error)})"
             raise BadInput(f"{problem}; fetch it again") from error
     paths = {PurePosixPath(slashed(member)): member for member in members}  # './a' is 'a'
-    inside = {str(name): paths[name] for name in paths if not any(map(layout.is_passed_over, name.parts))}
+    inside = {str(name): member for name, member in paths.items()}
     root, told, left_out = layout.choose(inside, classes, path)
     if behind := len(members) - len(paths):
         left_out["behind another of the same path"] = behind

@@ -59,12 +59,14 @@ def decode(content: bytes, name: str, size: int, fit: str, levels: Levels = ALON
       size: pixels of a side.
       fit: `stretch` to a square, as the paper's set is, or `pad` with black, which keeps the aspect.
       levels: as for `read`.
+
+    It raises nothing: what goes wrong with an image is its `why`.
     """
     try:
         picture = read(content, name, REDUCED * size, levels)
-    except Unreadable as problem:
-        return failed(problem)
-    pixels = resize(picture, size, fit)
+        pixels = resize(picture, size, fit)
+    except Exception as error:  # one image must not stop the others
+        return failed(unreadable(error))
     digest = hashlib.sha256(f"{picture.width} {picture.height}".encode() + pixels.tobytes()).hexdigest()[:32]
     return Decoded(pixels, digest, picture.patient, "", False, picture.turned, *picture.own)
 
@@ -104,6 +106,9 @@ def read(content: bytes, name: str, at_least: int | None = None, levels: Levels 
         raise Unreadable("an empty file: fetch it again")
     if found is None:
         raise Unreadable("neither JPEG, PNG nor DICOM: convert it, or fetch it again if it is damaged")
+    if not suffix:
+        named = next(suffix for suffix, kind in FORMATS.items() if kind == found)
+        raise Unreadable(f"a {found} file by its content, without a suffix: name it {named}")
     if found != claimed:
         raise Unreadable(f"a {found} file by its content, not {suffix}: rename it")
     try:
@@ -113,12 +118,18 @@ def read(content: bytes, name: str, at_least: int | None = None, levels: Levels 
             raise Unreadable("all pixels are alike: leave it out, or fetch it again")
     except Unreadable:
         raise
-    except MemoryError as error:
-        raise Passing("it does not fit the memory that is free: reduce it, or give more") from error
     except Exception as error:  # decoders raise anything for damaged files
-        problem = f"damaged or of a rare kind ({describe(error)}): fetch it again, or convert it"
-        raise Unreadable(problem) from error
+        raise unreadable(error) from error
     return picture
+
+
+def unreadable(error: Exception) -> Unreadable:
+    """What an error in decoding says of the file."""
+    if isinstance(error, Unreadable):
+        return error
+    if isinstance(error, MemoryError):
+        return Passing("it does not fit the memory that is free: reduce it, or give more")
+    return Unreadable(f"damaged or of a rare kind ({describe(error)}): fetch it again, or convert it")
 
 
 def alike(gray: np.ndarray) -> bool:

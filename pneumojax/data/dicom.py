@@ -82,7 +82,7 @@ def shown(header, pixels: Pixels, levels: Levels) -> tuple[np.ndarray, Range]:
     if modality:
         own = Range(MODALITY_LUT, int(modality.entries.min()), int(modality.entries.max()))
         return linear(values, *used(own, levels)[1:]), own
-    own = pixels.own()
+    own = pixels.own(padding(fields, pixels))
     ends = [end * slope + intercept for end in used(own, levels)[1:]]
     return linear(values, min(ends), max(ends)), own
 

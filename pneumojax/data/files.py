@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -14,13 +14,13 @@ from absl import logging
 from tqdm import tqdm
 
 from pneumojax import checkpoint, paths
-from pneumojax.data import Images, check_pattern, levels
+from pneumojax.data import PATIENT_PATTERN, Images, check_pattern, levels
 from pneumojax.data.decode import Decoded, Passing, Unreadable, decode, failed
 from pneumojax.data.layout import Told
 from pneumojax.data.levels import ALONE, Levels
 from pneumojax.errors import BadInput, describe
 
-CACHE_VERSION = 5  # raise it when decoding changes
+CACHE_VERSION = 6  # raise it when decoding changes
 
 
 class Source(NamedTuple):
@@ -81,12 +81,11 @@ def images_of(source: Source, config, size: int) -> Images:
         logging.info("%s: gray values: %s", source.where, told_of)
     names = tuple(name for name, ok in zip(source.names, readable, strict=True) if ok)
     told = [source.told[name] for name in names]
-    keys = zip(names, arrays["patient"][readable].tolist(), strict=True)
     return Images(
         pixels=pixels if keep else tuple((source._replace(levels=seen), name) for name in names),
         labels=np.array([one.label for one in told], np.int32),
         names=names,
-        patients=tuple(patient or patient_key(name, config.patient_pattern) or name for name, patient in keys),
+        patients=patients_of(source.where, names, arrays["patient"][readable].tolist(), config.patient_pattern),
         digests=tuple(arrays["digest"][readable].tolist()),
         parts=tuple(one.part for one in told),
         subtypes=tuple(one.subtype for one in told),
@@ -104,10 +103,27 @@ def cached(path: Path) -> dict[str, np.ndarray] | None:
         return None
 
 
+def patients_of(where: str, names: Sequence[str], headers: Sequence[str], pattern: str) -> tuple[str, ...]:
+    """Each image's patient: as its header tells, else as the pattern, else its own name; the log tells how many are."""
+    by_name = ["" if told else patient_key(name, pattern) for name, told in zip(names, headers, strict=True)]
+    by_header, by_pattern = (sum(map(bool, keys)) for keys in (headers, by_name))
+    alone = len(names) - by_header - by_pattern
+    counts = f"by header {by_header}, by pattern {by_pattern}, by neither {alone}"
+    logging.info("%s: images whose patient is told: %s; each of the last is a patient of its own", where, counts)
+    if alone and not by_pattern and pattern not in ("", PATIENT_PATTERN):
+        logging.warning(
+            "%s: patient_pattern=%r tells no patient of any image: %d are patients of their own", where, pattern, alone
+        )
+    return tuple(map(lambda *keys: next(filter(None, keys)), headers, by_name, names))
+
+
 def patient_key(name: str, pattern: str) -> str:
-    """The groups of `pattern`, or all of it where it has none, found at the start of a file's name; else ''."""
+    """The groups of `pattern`, or all of it where it has none, found at the start of a file's name; else ''.
+
+    Of several groups the matching ones are joined by '/', which no file's name has.
+    """
     match = re.match(pattern, PurePosixPath(name).name)
-    return "".join(filter(None, match.groups() if match.re.groups else (match[0],))) if match else ""
+    return "/".join(filter(None, match.groups() if match.re.groups else (match[0],))) if match else ""
 
 
 def decode_all(

@@ -44,26 +44,27 @@ def source(root: Path, classes: Sequence[str] = CLASSES) -> files.Source:
     return files.Source(str(root), told, lambda name: read(root / name), signature.hexdigest(), left_out)
 
 
-def walk(root: Path, passed_over: list[str] | None = None) -> Iterator[str]:
-    """Paths of all files below a folder, in any order, less hidden ones; links are followed, but not back above.
+def walk(root: Path) -> Iterator[str]:
+    """Paths of all files below a folder, in any order, hidden ones too; links are followed, but not back above.
 
-    The names of those, files and folders, are added to the list `passed_over`.
-
-    Errors: BadInput where a folder cannot be looked into.
+    Errors: BadInput where a folder cannot be looked into that is not hidden or a system's own.
     """
     waiting = [("", ())]
     while waiting:
         path, above = waiting.pop()
-        inside, place = entries(root / path), os.path.realpath(root / path)
+        hidden, place = layout.is_passed_over(path), os.path.realpath(root / path)
+        try:
+            inside = entries(root / path)
+        except BadInput:
+            if not hidden:
+                raise
+            inside = []
         if inside is None and path:
             yield path
         elif inside and place not in above:
             for name in inside:
                 inner = f"{path}/{name}" if path else name
-                if layout.is_passed_over(name):
-                    if passed_over is not None:
-                        passed_over.append(inner)
-                elif layout.is_image(name):
+                if layout.is_image(name) and not layout.is_passed_over(inner):
                     yield inner
                 else:
                     waiting.append((inner, (*above, place)))

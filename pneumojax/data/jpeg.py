@@ -21,12 +21,13 @@ def read(content: bytes, at_least: int | None, levels: Levels) -> Picture:
     One that EXIF turns is decoded whole: of a reduced one the last row and column may be parts.
     """
     del levels  # of 8 bits
-    told = 1
+    told = None
     for marker, begin, end in segments(content):
-        if marker == APP1 and content.startswith(b"Exif\0\0", begin):
+        if marker == APP1 and told is None and content.startswith(b"Exif\0\0", begin):  # the first counts
             told = orientation(content[begin:end])
         elif marker in FRAMES:
             check_frame(marker, content[begin])
+    told = told or 1
     height, width, space, _ = simplejpeg.decode_jpeg_header(content)
     check_size(width, height)
     if space in ("CMYK", "YCCK"):

@@ -1,6 +1,7 @@
 """What the path of a file tells, part, class and subtype, and which of many files are the images of a data set."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -18,6 +19,7 @@ PARTS = {  # folder, in small letters → part
 SUBTYPES = ("bacteria", "virus")
 BY_NAME = re.compile(rf"person\d+_({'|'.join(SUBTYPES)})_|({'|'.join(SUBTYPES)})-")  # both published namings
 PASSED_OVER = ("__MACOSX", "@eaDir", "lost+found")  # folders of archivers, disk stations and file systems
+HIDDEN = "hidden or a system's own"
 SHOWN = 5  # names in a message
 LAYOUT = (
     "a folder for each class (NORMAL and PNEUMONIA, or what config.data.classes names; in any case), at its top or "
@@ -35,15 +37,15 @@ class Told(NamedTuple):
 
 
 def tell(path: str, classes: Sequence[str] = CLASSES) -> Told:
-    """Reads a path. Whatever the case, and of several the innermost:
+    """Reads a path. Whatever the case and the Unicode form (macOS takes letters apart), and of several the innermost:
 
     A file's class is the innermost of the folders that it lies in and its subtype, as told by its name or by a
     sub-folder, that is one of the classes.
     """
-    *folders, name = path.lower().split("/")
+    *folders, name = plain(path).split("/")
     match = BY_NAME.match(name)
     words = [match[1] or match[2] if match else "", *reversed(folders)]
-    wanted = [one.lower() for one in classes]
+    wanted = [plain(one) for one in classes]
     return Told(
         part=next((PARTS[word] for word in words[1:] if word in PARTS), ""),
         label=next((wanted.index(word) for word in words if word in wanted), None),
@@ -51,18 +53,26 @@ def tell(path: str, classes: Sequence[str] = CLASSES) -> Told:
     )
 
 
+def plain(name: str) -> str:
+    """A name to compare with others: small letters, in Unicode's form NFC."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
 def is_image(name: str) -> bool:
     """Whether a file is an image by its name."""
     return name[name.rfind(".") :].lower() in FORMATS
 
 
-def is_passed_over(name: str) -> bool:
-    """Whether a file or folder is hidden, or a system's own."""
-    return name.startswith(".") or name in PASSED_OVER
+def is_passed_over(path: str) -> bool:
+    """Whether a file, or a folder that it lies in, is hidden or a system's own."""
+    return any(name.startswith(".") or name in PASSED_OVER for name in path.split("/"))
 
 
 def choose(paths: Iterable[str], classes: Sequence[str], where: object) -> tuple[str, dict[str, Told], dict[str, int]]:
-    """The images of a data set among files. Those of a class that are no images, and two spellings, are told.
+    """The images of a data set among files. Two spellings of a folder are told.
+
+    Each file that is not used is counted, by its reason, but for what is no image by its name and is hidden, a system's
+    own, or lies beside the folders of parts and classes, as a readme does.
 
     Where such folders are there more than once, one set below the other, the one with most images counts, of equal ones
     the upper.
@@ -77,25 +87,31 @@ def choose(paths: Iterable[str], classes: Sequence[str], where: object) -> tuple
 
     Errors: BadInput where there is no image of a class, or there are data sets side by side.
     """
-    known = {*PARTS, *SUBTYPES, *(one.lower() for one in (*CLASSES, *classes))}
+    known = {*PARTS, *SUBTYPES, *map(plain, (*CLASSES, *classes))}
     roots: dict[str, dict[str, Told]] = {}
     spelled: dict[str, set[str]] = {}  # part or class → its folders
-    unknown, others = Counter(), []
+    unknown, others, hidden = Counter(), [], 0
     for path in sorted(paths):
         told, folders = tell(path, classes), path.split("/")[:-1]
-        if told.label is None:
-            unknown["/".join(folders) or "its top"] += is_image(path)
+        if is_passed_over(path):
+            hidden += is_image(path)
         elif not is_image(path):
             others.append(path)
+        elif told.label is None:
+            unknown["/".join(folders) or "its top"] += 1
         else:
-            depths = [depth for depth, folder in enumerate(folders) if folder.lower() in known]
+            depths = [depth for depth, folder in enumerate(folders) if plain(folder) in known]
             root = "".join(f"{folder}/" for folder in folders[: min(depths, default=0)])
             roots.setdefault(root, {})[path.removeprefix(root)] = told
             for folder in (folders[depth] for depth in depths):
-                spelled.setdefault(PARTS.get(folder.lower(), folder.lower()), set()).add(folder)
-    left_out = {f"no class: {folder}": count for folder, count in unknown.most_common(SHOWN) if count}
+                spelled.setdefault(PARTS.get(plain(folder), plain(folder)), set()).add(folder)
+    chosen = max(roots, key=lambda root: (len(roots[root]), -len(root)), default="")
+    others = [path for path in others if not chosen.startswith(path[: path.rfind("/") + 1])]
+    left_out = {f"no class: {folder}": count for folder, count in unknown.most_common(SHOWN)}
     if rest := unknown.total() - sum(left_out.values()):
         left_out["no class: other folders"] = rest
+    if hidden:
+        left_out[HIDDEN] = hidden
     if others:
         left_out["no image by its name"] = len(others)
         shown = ", ".join(others[:SHOWN])
@@ -104,7 +120,6 @@ def choose(paths: Iterable[str], classes: Sequence[str], where: object) -> tuple
         wanted = f"no images in {where} of {', '.join(classes)}; it needs *{', *'.join(FORMATS)} in {LAYOUT}"
         raise BadInput(wanted + (f"; left out: {listed(left_out)}" if left_out else ""))
     counts = {root.rstrip("/") or "its top": len(names) for root, names in sorted(roots.items())}
-    chosen = max(roots, key=lambda root: (len(roots[root]), -len(root)))
     if not all(root.startswith(chosen) or chosen.startswith(root) for root in roots):
         raise BadInput(f"{where} holds data sets side by side, {listed(counts)}: give one of these folders")
     for folders in spelled.values():

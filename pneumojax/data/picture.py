@@ -57,14 +57,13 @@ def orientation(exif: bytes) -> int:
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None or len(tiff) < 8:
         return 1
-    first = struct.unpack(f"{order}I", tiff[4:8])[0] + 2  # entry; their count stands before it
-    for at in range(first, min(len(tiff) - 11, first + 12 * 65535), 12):
+    first = struct.unpack(f"{order}I", tiff[4:8])[0] + 2  # entry, in any order though TIFF wants an ascending one
+    count = int.from_bytes(tiff[first - 2 : first], "little" if order == "<" else "big")
+    for at in range(first, min(len(tiff) - 11, first + 12 * count), 12):
         tag, kind = struct.unpack(f"{order}HH", tiff[at : at + 4])
         if tag == ORIENTATION and kind in WHOLE:
             told = struct.unpack_from(order + WHOLE[kind], tiff, at + 8)[0]
             return told if 1 <= told <= 8 else 1
-        if tag > ORIENTATION:  # they are in ascending order
-            return 1
     return 1
 
 

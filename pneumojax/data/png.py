@@ -9,11 +9,17 @@ from PIL import Image
 
 from pneumojax.data.levels import Levels, Range, of_bits, used
 from pneumojax.data.picture import Picture, Unreadable, check_size, luma, orientation, to_uint8, upright
+from pneumojax.errors import describe
 
+PIECE = 2**16  # bytes that are inflated at once, to a thousand times as many at most
 MODES = ("L", "RGB", "LA", "RGBA", "P", "1")  # of Pillow, where samples have 8 bits or fewer
-GRAY, RGB, GRAY_ALPHA, RGBA = 0, 2, 4, 6  # colour types
+GRAY, RGB, PALETTE, GRAY_ALPHA, RGBA = 0, 2, 3, 4, 6  # colour types
+SAMPLES = {GRAY: 1, RGB: 3, PALETTE: 1, GRAY_ALPHA: 2, RGBA: 4}  # of a pixel
+ADAM7 = (  # the passes of an interlaced one: first column and row, and steps
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
 SIXTEEN = {GRAY: "gray", RGB: "RGB", GRAY_ALPHA: "LA", RGBA: "RGBA"}
-SIGNIFICANT = {GRAY: 1, RGB: 3, GRAY_ALPHA: 2, RGBA: 4}  # bytes of an sBIT chunk
 
 
 def read(content: bytes, _: int | None, levels: Levels) -> Picture:
@@ -26,6 +32,7 @@ def read(content: bytes, _: int | None, levels: Levels) -> Picture:
     with opened(content) as file:
         file.verify()  # checksums, which decoding does not look at
     found = chunks(content)
+    check_pixels(found, content[16:29])
     told = orientation(found[b"eXIf"]) if b"eXIf" in found else 1
     bits, colour = content[24:26]
     if bits == 16:
@@ -47,14 +54,34 @@ def opened(content: bytes) -> Image.Image:
 
 
 def chunks(content: bytes) -> dict[bytes, bytes]:
-    """The chunks of a whole PNG by kind, less its pixels."""
-    found, at = {}, 8
-    while at + 12 <= len(content):
+    """The chunks of a whole PNG by kind; those of its pixels, IDAT, joined, of others the last."""
+    found, pixels, at = {}, [], 8
+    while at + 12 <= len(content) and b"IEND" not in found:
         length, kind = struct.unpack(">I4s", content[at : at + 8])
-        if kind != b"IDAT":
-            found[kind] = content[at + 8 : at + 8 + length]
+        found[kind] = content[at + 8 : at + 8 + length]
+        if kind == b"IDAT":
+            pixels.append(found[kind])
         at += 12 + length
-    return found
+    return found | {b"IDAT": b"".join(pixels)}
+
+
+def check_pixels(found: dict[bytes, bytes], header: bytes) -> None:
+    """Errors: Unreadable where the pixels end before IHDR's do, which Pillow makes black; more are passed over."""
+    width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    needed = 0
+    for left, top, across, down in ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0:
+            needed += max(rows, 0) * (1 + -(-columns * bits * SAMPLES[colour] // 8))  # a row's filter is a byte
+    packed, inflater, inflated, at = found[b"IDAT"], zlib.decompressobj(), 0, 0
+    try:
+        while inflated < needed and at < len(packed):  # by pieces, of which none fills the memory
+            inflated += len(inflater.decompress(packed[at : at + PIECE]))
+            at += PIECE
+    except zlib.error as error:
+        raise Unreadable(f"damaged: its pixels cannot be inflated ({describe(error)}): fetch it again") from error
+    if inflated < needed:
+        raise Unreadable(f"damaged: its pixels end early ({inflated:,} of {needed:,} bytes): fetch it again")
 
 
 def sixteen_bits(content: bytes, colour: int) -> np.ndarray:
@@ -79,7 +106,7 @@ def sixteen_bits(content: bytes, colour: int) -> np.ndarray:
 def range_of(samples: np.ndarray, colour: int, significant: bytes) -> Range:
     """What is white in a picture; an sBIT chunk that says nothing possible is passed over, as libpng does."""
     largest = int(samples.max())
-    if len(significant) != SIGNIFICANT[colour] or not all(1 <= bits <= 16 for bits in significant):
+    if len(significant) != SAMPLES[colour] or not all(1 <= bits <= 16 for bits in significant):
         return of_bits("PNG of 16 bits", 0, largest, 16)
     group, bits = f"PNG of 16 bits, sBIT {' '.join(map(str, significant))}", max(significant[: samples[0, 0].size])
     return Range(group, 0, 2**bits - 1) if largest < 2**bits else of_bits(group, 0, largest, 16)

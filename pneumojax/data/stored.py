@@ -28,10 +28,14 @@ class Pixels(NamedTuple):
         """The smallest value that can be stored."""
         return -(2 ** (self.bits - 1)) if self.signed else 0
 
-    def own(self) -> Range:
-        """The fewest bits that hold the values; more than 8 are the set's affair."""
+    def own(self, left_out: np.ndarray | None = None) -> Range:
+        """The fewest bits that hold the values; more than 8 are the set's affair.
+
+        Those that are `left_out`, bool [H, W], have no say, unless all are.
+        """
+        kept = self.samples if left_out is None or left_out.all() else self.samples[~left_out]
         group = f"DICOM of {self.bits} bits{', signed' if self.signed else ''}" if self.bits > 8 else ""
-        low, high = (self.least + int(one) for one in (self.samples.min(), self.samples.max()))
+        low, high = (self.least + int(one) for one in (kept.min(), kept.max()))
         return of_bits(group, low, high, self.bits, self.signed)
 
 
@@ -69,6 +73,8 @@ def check_picture(header) -> None:
     colours = {"MONOCHROME1": 1, "MONOCHROME2": 1, **dict.fromkeys(COLOURS, 3)}
     if photometric not in colours:
         raise Unreadable(f"{photometric} is not gray or RGB: convert it")
+    if photometric in COLOURS and header.PixelRepresentation == 1:
+        raise Unreadable(f"{photometric} must be unsigned, PixelRepresentation is 1: mend the header, or convert it")
     if header.SamplesPerPixel != colours[photometric]:
         raise Unreadable(f"SamplesPerPixel {header.SamplesPerPixel} in {photometric}: mend the header")
 
@@ -140,7 +146,16 @@ def samples_of(header) -> np.ndarray:
 
 
 def stored(header, samples: np.ndarray) -> Pixels:
-    """Stored values are samples shifted right by HighBit + 1 - BitsStored, cut to BitsStored bits (PS3.5 8.1.1)."""
+    """Stored values are samples shifted right by HighBit + 1 - BitsStored, cut to BitsStored bits (PS3.5 8.1.1).
+
+    Errors: Unreadable where the samples are not of one picture of Rows x Columns.
+    """
+    shape = (header.Rows, header.Columns, header.SamplesPerPixel)[: 2 if header.SamplesPerPixel == 1 else 3]
+    if samples.shape[1:] == shape:
+        raise Unreadable(f"{len(samples)} frames: export one image a file")
+    if samples.shape != shape:
+        told = f"{' x '.join(map(str, samples.shape))} samples do not fit Rows x Columns, {' x '.join(map(str, shape))}"
+        raise Unreadable(f"{told}: mend the header, or fetch it again")
     bits, shift = header.BitsStored, shift_of(header)
     samples = samples.astype(samples.dtype.newbyteorder("="), copy=False).view(f"u{samples.itemsize}")
     if shift or bits < 8 * samples.itemsize:
