@@ -1,11 +1,14 @@
 """States on disk: Orbax checkpoints, the newest kept, and arrays or texts that appear whole or not at all."""
 
 import contextlib
+import csv
 import errno
 import fcntl
 import json
 import os
 import shutil
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,9 @@ from pneumojax.paths import named
 
 MARGIN = 2**20  # bytes beside the arrays: Orbax's records of them
 NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}  # of some Lustre and NFS
+# What readers of JSON, CSV and `.npz` raise of files that are not what they should be.
+DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RecursionError, EOFError, csv.Error)
+DAMAGED += (zipfile.BadZipFile, zlib.error)
 OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO)
 
 
@@ -139,6 +145,31 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value) -> None:
     """Writes strict JSON: a NaN is an error here and not in its reader."""
     write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """What a file of JSON holds. Errors: TypeError where it is not of a kind, ValueError where it is no JSON."""
+    value = json.loads(path.read_text())
+    if not isinstance(value, kind):
+        raise TypeError(f"it holds a {type(value).__name__} where a {kind.__name__} should be")
+    return value
+
+
+@contextlib.contextmanager
+def record_of_run(path: Path):
+    """Gives a file that a run goes on with to be read.
+
+    Errors: BadInput, which names it and the remedy, where it cannot be read or is not what it should be.
+    """
+    try:
+        yield path
+    except OSError as error:
+        what = f"cannot be read ({error.strerror or describe(error)})"
+    except DAMAGED as error:
+        what = f"is damaged ({describe(error)})"
+    else:
+        return
+    raise BadInput(f"{path} {what}; bring it back or choose another --workdir")
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:

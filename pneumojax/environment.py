@@ -4,7 +4,6 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -135,23 +134,34 @@ def commit() -> str | None:
         return None
 
 
-def record(path: Path, modules: tuple[str, ...] = ()) -> None:
+def record(path: Path, modules: tuple[str, ...] = (), begun: bool = False) -> None:
     """Keeps in a file, the newest last, each environment that a run is worked on in; says where it is another one.
 
     Args:
       path: the file.
       modules: see `code`.
+      begun: whether the run has been worked on before; where nothing was kept then, that is said.
+
+    Errors: BadInput where the file is damaged.
     """
     now, before = {"code": code(modules), **settings()}, recorded(path)
     if before and (lines := differing(before[-1], now)):
         logging.warning("this run goes on under other code or settings, its bits may be others: %s", "; ".join(lines))
+    if begun and not before:
+        logging.warning("%s is not there: under what this run was begun is not known, its bits may be others", path)
     if not before or before[-1] != now:
         checkpoint.write_json(path, [*(one for one in before if one != now), now])
 
 
 def recorded(path: Path) -> list[dict]:
-    """The environments that `record` has kept."""
-    return json.loads(path.read_text()) if path.exists() else []
+    """The environments that `record` has kept. Errors: BadInput where the file is damaged."""
+    if not path.exists():
+        return []
+    with checkpoint.record_of_run(path):
+        found = checkpoint.read_json(path, list)
+        if not all(isinstance(one, dict) for one in found):
+            raise TypeError("an environment is no object")
+    return found
 
 
 def joined(environments: list[dict]) -> dict:

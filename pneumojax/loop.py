@@ -8,7 +8,6 @@ compiled once with its static `recipe`. Checkpoints, metrics, signals and what i
 """
 
 import contextlib
-import json
 import shutil
 import signal
 import time
@@ -264,9 +263,12 @@ def keep(group: Group, diverged: dict, states, place: Place) -> dict[int, Any]:
 
 
 def diverged_before(place: Place, stage: Stage) -> Diverged | None:
-    """How a stage diverged, if an earlier start of this run saw it."""
+    """How a stage diverged, if an earlier start of this run saw it. Errors: BadInput where the record is damaged."""
     path = record_of_divergence(place, stage)
-    return Diverged(**json.loads(path.read_text())) if path.exists() else None
+    if not path.exists():
+        return None
+    with checkpoint.record_of_run(path):
+        return Diverged(**checkpoint.read_json(path))
 
 
 def record_of_divergence(place: Place, stage: Stage) -> Path:

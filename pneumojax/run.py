@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import FrozenConfigDict
 
+from pneumojax import checkpoint, environment, metrics, paths
 from pneumojax import config as configs
-from pneumojax import environment, metrics, paths
 from pneumojax import results as resulting
 from pneumojax.data import layout
 from pneumojax.errors import BadInput, describe
@@ -79,7 +79,7 @@ def whole(path: Path):
         yield path
     except OSError as error:
         what = f"{path.name}: {error.strerror}"
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, csv.Error) as error:
+    except checkpoint.DAMAGED as error:
         what = f"{path.name} is damaged: {describe(error)}"
     else:
         return

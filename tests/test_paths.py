@@ -369,8 +369,11 @@ def test_a_run_that_is_not_whole_answers_nothing(damage, run, tmp_path):
 
 
 def test_a_config_in_the_workdir_that_is_damaged(run, tiny_flags):
-    os.truncate(run / "config.json", 300)
-    assert "config.json is damaged" in error_of(call(main.main, *tiny_flags, f"--workdir={run}"), 2)[0]
+    for content in ((run / "config.json").read_text()[:300], "[]", "{", '{"data": 5}'):
+        (run / "config.json").write_text(content)
+        [line, *_] = error_of(call(main.main, *tiny_flags, f"--workdir={run}"), 2)
+        assert f"{run}/config.json is " in line
+        assert "choose another --workdir" in line
 
 
 PRINTING = [
