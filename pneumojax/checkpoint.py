@@ -4,6 +4,7 @@ import contextlib
 import csv
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -35,7 +36,16 @@ def open_manager(directory: Path) -> ocp.CheckpointManager:
 
 
 def save(manager: ocp.CheckpointManager, step: int, state, record: dict | None = None) -> None:
-    """Saves a tree of arrays under a step, and a record that JSON can hold. Errors: OSError where the disk is full."""
+    """Saves a tree of arrays under a step, and a record that JSON can hold, to which it adds the digest of the arrays.
+
+    Args:
+      manager: of the checkpoints.
+      step: how many steps are done.
+      state: a tree of arrays.
+      record: whatever else; its "place", where it has one, is the end of the folder's path.
+
+    Errors: OSError where the disk is full.
+    """
 
     def of_disk(number: int) -> OSError:
         return OSError(number, os.strerror(number), str(manager.directory))
@@ -45,13 +55,24 @@ def save(manager: ocp.CheckpointManager, step: int, state, record: dict | None =
     if shutil.disk_usage(manager.directory).free < needed:
         raise of_disk(errno.ENOSPC)
     try:
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record or {}))
+        record = {**(record or {}), "digest": digest(state)}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
         manager.save(step, args=args)
     except Exception as error:  # tensorstore wraps the system's error into one of its own
         for number in OF_DISKS:
             if os.strerror(number) in str(error):
                 raise of_disk(number) from error
         raise
+
+
+def digest(state) -> str:
+    """SHA-256 of a tree's arrays, with their paths, dtypes and shapes: 0.2 s at most for 50 MB."""
+    hashed = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(jax.device_get(state))[0]:
+        array = np.ascontiguousarray(leaf)
+        hashed.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\0".encode())
+        hashed.update(array.reshape(-1).view(np.uint8))
+    return hashed.hexdigest()
 
 
 def restore(manager: ocp.CheckpointManager, state, begin: bool = False) -> tuple[int, Any, dict]:
@@ -64,7 +85,8 @@ def restore(manager: ocp.CheckpointManager, state, begin: bool = False) -> tuple
 
     Returns: (step, state, record).
 
-    Errors: BadInput where a checkpoint must be there and is not, or where it is damaged or of another tree.
+    Errors: BadInput where a checkpoint must be there and is not, or where it is damaged, of another tree or of another
+    place. One of an earlier version, without a digest, is believed.
     """
     step = manager.latest_step()
     if step is None:
@@ -73,12 +95,17 @@ def restore(manager: ocp.CheckpointManager, state, begin: bool = False) -> tuple
         raise missing(manager.directory)
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
     args = ocp.args.Composite(state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
+    where = f"the checkpoint {manager.directory / str(step)}"
     try:
         restored = manager.restore(step, args=args)
     except Exception as error:  # Orbax and tensorstore raise whatever they like of a damaged folder
-        where = f"the checkpoint {manager.directory / str(step)}"
         raise BadInput(f"{where} is damaged; bring it back or run anew: {describe(error)[:200]}") from error
-    return step, restored.state, restored.record
+    record = dict(restored.record)
+    if record.pop("digest", None) not in (None, digest(restored.state)):
+        raise BadInput(f"{where} is damaged, its arrays are not those that were saved; bring it back or run anew")
+    if not str(manager.directory).endswith(record.get("place", "")):
+        raise BadInput(f"{where} is that of {record['place']}; bring its own back or run anew")
+    return step, restored.state, record
 
 
 def read(directory: Path, state) -> Any:
