@@ -88,6 +88,7 @@ def restore(manager: ocp.CheckpointManager, state, begin: bool = False) -> tuple
     Errors: BadInput where a checkpoint must be there and is not, or where it is damaged, of another tree or of another
     place. One of an earlier version, without a digest, is believed.
     """
+    check_open(Path(manager.directory))
     step = manager.latest_step()
     if step is None:
         if begin:
@@ -110,11 +111,32 @@ def restore(manager: ocp.CheckpointManager, state, begin: bool = False) -> tuple
 
 def read(directory: Path, state) -> Any:
     """The newest state in a folder, of which nothing is changed nor made. Errors: BadInput as `restore` has them."""
-    if not os.path.isdir(directory):
+    check_open(directory)
+    if not directory.is_dir():
         raise missing(directory)
     options = ocp.CheckpointManagerOptions(create=False, enable_async_checkpointing=False)
     with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
         return restore(manager, state)[1]
+
+
+def check_open(directory: Path) -> None:
+    """Errors: BadInput where a folder of checkpoints, or something in it, may not be read: Orbax calls it damaged."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise BadInput(f"{error.filename}: {error.strerror}; give this user the right to read it, or mend it")
+
+    try:
+        os.stat(directory)
+    except OSError as error:
+        refuse(error)
+    for folder, _, names in os.walk(directory, onerror=refuse):
+        for name in names:
+            try:
+                with open(os.path.join(folder, name), "rb"):
+                    pass
+            except OSError as error:
+                refuse(error)
 
 
 def missing(directory: Path) -> BadInput:
