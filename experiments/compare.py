@@ -3,6 +3,11 @@
 python -m experiments.compare WORKDIR…
 """
 
+from pneumojax import runtime
+
+if __name__ == "__main__":
+    runtime.configure()  # before anything imports jax
+
 from pneumojax import cli, paper
 from pneumojax import config as configs
 from pneumojax import run as runs

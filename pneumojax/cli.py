@@ -19,6 +19,9 @@ WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # errors that no reading gi
 # What an error that names no path can be: of writing, since whatever is read is named (`paths.named`).
 UNNAMED = {*WRITE_ERRNOS, errno.EIO, errno.ESTALE}
 
+# Of a folder that cannot be made, since a file is there or nothing can be: freeing space is no remedy.
+NO_FOLDER = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT}
+
 OURS = f"{Path(__file__).parent}/"
 
 python_logging.getLogger("matplotlib").setLevel(python_logging.ERROR)  # or its import warns where there is no home
@@ -108,6 +111,8 @@ def blame(error: OSError, place: Path | None, flag: str) -> StudyError | None:
     path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else ""
     if error.errno == errno.ENAMETOOLONG:
         return BadInput(f"{path or place}: {error.strerror}; give a shorter path")
+    if place and path and error.errno in NO_FOLDER and is_of(place, path):
+        return NotWritable(f"{path}: {error.strerror}; choose another {flag}")
     if place and (is_of(place, path) if path else error.errno in UNNAMED):
         return NotWritable(f"{path or place}: {error.strerror}; free space there or choose another {flag}")
     if error.errno in WRITTEN:

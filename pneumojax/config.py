@@ -14,6 +14,7 @@ from pneumojax.errors import BadInput, describe
 from pneumojax.weights import from_scratch
 
 PLACES = ("data.dir", "data.cache", "gan.cache", "model.cache")  # of files, which no result depends on
+LATER = ("data.window",)  # fields that finished runs of the same schema may be older than
 MAY_BE_EMPTY = ("data.dir", "gan.cache")  # where default.py says what that means
 
 
@@ -151,6 +152,25 @@ def with_overrides(classifier: FrozenConfigDict, overrides: dict) -> FrozenConfi
     """`config.classifier` with the fields that an arm sets. Errors: BadInput as for the config's own."""
     checked = _checked({f"classifier.{name}": value for name, value in overrides.items()}, defaults())
     return FrozenConfigDict({**classifier, **{name: checked[f"classifier.{name}"] for name in overrides}})
+
+
+def of_run(written: dict) -> dict:
+    """A run's config as its file has it, with the defaults of fields that came later.
+
+    The own fields of modules are left to the modules, which need not be here to read a run.
+
+    Errors: ValueError for a field of configs/default.py that is lacking or by itself cannot be.
+    """
+    given, common = flat(written), defaults()
+    given |= {field: common[field] for field in LATER if field not in given}
+    if lacking := common.keys() - given.keys():
+        raise ValueError(f"config.{min(lacking)} is lacking")
+    for field, default in common.items():
+        value = tuple(given[field]) if type(given[field]) is list else given[field]  # JSON has no tuples
+        value = float(value) if type(default) is float and type(value) is int else value
+        if remedy := rules.remedy(field, value, default, True):
+            raise ValueError(f"config.{field}={value!r}: {remedy}")
+    return unflatten_dict(given, sep=".")
 
 
 def frozen(config: ConfigDict | dict) -> FrozenConfigDict:

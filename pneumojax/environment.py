@@ -4,7 +4,6 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -17,17 +16,10 @@ from flax.traverse_util import flatten_dict
 
 from pneumojax import checkpoint
 from pneumojax.errors import BadInput, describe
+from pneumojax.runtime import PINNED, SET_ASIDE
 
 PACKAGE = Path(__file__).parent
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "pillow", "simplejpeg")
-PINNED = {  # settings of jax that change what numbers mean; no study wants others
-    "jax_enable_x64": False,
-    "jax_default_prng_impl": "threefry2x32",
-    "jax_threefry_partitionable": True,
-    "jax_random_seed_offset": 0,
-    "jax_numpy_dtype_promotion": "standard",
-    "jax_disable_jit": False,
-}
 # The environment's variables of these beginnings are recorded: flags of compilers and precision,
 DECIDING = ("JAX_", "XLA_", "LIBTPU_", "NVIDIA_TF32", "TF_XLA", "CUBLAS_", "CUDNN_")
 # less what is pinned, and what says where things lie, who shares the work or what is logged.
@@ -37,6 +29,7 @@ IDLE = (
     *("JAX_COORDINATOR", "JAX_NUM_PROCESSES", "JAX_PROCESS", "JAX_LOCAL", "JAX_CUDA_VISIBLE", "JAX_ROCM_VISIBLE"),
     *("JAX_LOG", "JAX_TRACEBACK", "JAX_DUMP", "JAX_DEBUG", "JAX_EXPLAIN", "JAX_CHECK", "XLA_PYTHON_CLIENT"),
 )
+ASKING = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_DEFAULT_DEVICE")
 EXTRAS = {"cuda": "cuda13", "gpu": "cuda13", "tpu": "tpu"}  # or cuda12
 
 
@@ -44,12 +37,13 @@ EXTRAS = {"cuda": "cuda13", "gpu": "cuda13", "tpu": "tpu"}  # or cuda12
 def pinned() -> Iterator[None]:
     """Within it jax has the settings of PINNED, whatever the user's are; a line names those that are set aside.
 
-    Errors: BadInput where jax has not the devices that JAX_PLATFORMS asks for.
+    Errors: BadInput where jax has not the devices that variables ask for.
     """
     theirs = {name: getattr(jax.config, name) for name in PINNED if hasattr(jax.config, name)}
     theirs = {name: value for name, value in theirs.items() if value != PINNED[name]}
-    for name, value in theirs.items():
+    for name, value in (SET_ASIDE | theirs).items():
         logging.warning("%s=%s is set aside: results are those of %s", name.upper(), value, PINNED[name])
+    for name in theirs:
         jax.config.update(name, PINNED[name])
     try:
         check_devices()
@@ -60,16 +54,17 @@ def pinned() -> Iterator[None]:
 
 
 def check_devices() -> None:
-    """Errors: BadInput where jax cannot have the devices that JAX_PLATFORMS asks for."""
+    """Errors: BadInput where jax cannot have the devices that JAX_PLATFORMS and the like ask for."""
     try:
         jax.devices()
-    except (RuntimeError, AssertionError) as error:  # the latter where no plug-in of CUDA is installed
-        asked = os.environ.get("JAX_PLATFORMS", "")
-        extra = next((extra for name, extra in EXTRAS.items() if name in asked), None)
+        jax.numpy.zeros(()).block_until_ready()  # asks for the default one
+    except (RuntimeError, AssertionError, ValueError) as error:  # the latter where no plug-in of CUDA is installed
+        asked = {name: os.environ[name] for name in ASKING if os.environ.get(name)}
+        extra = next((extra for name, extra in EXTRAS.items() if name in " ".join(asked.values())), None)
         remedy = f"pip install 'pneumojax[{extra}]', or " if extra else ""
         raise BadInput(
-            f"JAX_PLATFORMS={asked!r}: there are none of these devices ({describe(error)}); {remedy}give "
-            "JAX_PLATFORMS=cpu"
+            f"{', '.join(f'{name}={value!r}' for name, value in asked.items()) or 'jax'}: there are none of these "
+            f"devices ({describe(error)}); {remedy}give {'=cpu, '.join(asked or ASKING[:1])}=cpu"
         ) from error
 
 
@@ -135,23 +130,34 @@ def commit() -> str | None:
         return None
 
 
-def record(path: Path, modules: tuple[str, ...] = ()) -> None:
+def record(path: Path, modules: tuple[str, ...] = (), begun: bool = False) -> None:
     """Keeps in a file, the newest last, each environment that a run is worked on in; says where it is another one.
 
     Args:
       path: the file.
       modules: see `code`.
+      begun: whether the run has been worked on before; where nothing was kept then, that is said.
+
+    Errors: BadInput where the file is damaged.
     """
     now, before = {"code": code(modules), **settings()}, recorded(path)
     if before and (lines := differing(before[-1], now)):
         logging.warning("this run goes on under other code or settings, its bits may be others: %s", "; ".join(lines))
+    if begun and not before:
+        logging.warning("%s is not there: under what this run was begun is not known, its bits may be others", path)
     if not before or before[-1] != now:
         checkpoint.write_json(path, [*(one for one in before if one != now), now])
 
 
 def recorded(path: Path) -> list[dict]:
-    """The environments that `record` has kept."""
-    return json.loads(path.read_text()) if path.exists() else []
+    """The environments that `record` has kept. Errors: BadInput where the file is damaged."""
+    if not path.exists():
+        return []
+    with checkpoint.record_of_run(path):
+        found = checkpoint.read_json(path, list)
+        if not all(isinstance(one, dict) for one in found):
+            raise TypeError("an environment is no object")
+    return found
 
 
 def joined(environments: list[dict]) -> dict:

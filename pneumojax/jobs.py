@@ -52,6 +52,10 @@ class Place(NamedTuple):
         """The folder of a stage's checkpoints."""
         return self.workdir / "checkpoints" / stage.name
 
+    def record(self, directory: Path) -> dict[str, str]:
+        """What a checkpoint says of where it belongs: {"place": its folder below `checkpoints`}."""
+        return {"place": str(directory.relative_to(self.workdir / "checkpoints"))}
+
 
 class Layout(NamedTuple):
     """How the jobs of a group lie; static."""

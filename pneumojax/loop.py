@@ -8,7 +8,6 @@ compiled once with its static `recipe`. Checkpoints, metrics, signals and what i
 """
 
 import contextlib
-import json
 import shutil
 import signal
 import time
@@ -186,9 +185,8 @@ def train_group(group: Group, diverged: dict, step_and_recipe, table, constants,
             if due:
                 place.writer.flush()
                 place.timings.flush()
-                checkpoint.save(
-                    manager, end, group.at_rest(states), {"window": {k: v.tolist() for k, v in window.items()}}
-                )
+                waited = {"window": {name: values.tolist() for name, values in window.items()}}
+                checkpoint.save(manager, end, group.at_rest(states), waited | place.record(group.directory(place)))
             if stopping:
                 logging.info("signal %d: %s is saved after step %d", received[0], group.jobs[0].stage.name, end)
                 raise SystemExit(128 + received[0])
@@ -229,7 +227,7 @@ def note_divergence(group: Group, diverged: dict, seen: dict, manager, states, p
         if last and len(group.jobs) > 1:  # the others write over the one that they share
             good = checkpoint.restore(manager, group.at_rest(states))[1]
             with checkpoint.open_manager(own) as its:
-                checkpoint.save(its, last, at(good, i))
+                checkpoint.save(its, last, at(good, i), place.record(own))
         kept = str(own.relative_to(place.workdir) / str(last)) if last else None
         diverged[i] = Diverged(*seen[i], kept)
         logging.error("%s diverged: %s is not finite after step %d", stage.name, diverged[i].metric, diverged[i].step)
@@ -258,15 +256,18 @@ def keep(group: Group, diverged: dict, states, place: Place) -> dict[int, Any]:
             own = place.checkpoints(group.jobs[i].stage)
             if not checkpoint.has(own, group.steps):
                 with checkpoint.open_manager(own) as manager:
-                    checkpoint.save(manager, group.steps, state)
+                    checkpoint.save(manager, group.steps, state, place.record(own))
         shutil.rmtree(group.directory(place))
     return last
 
 
 def diverged_before(place: Place, stage: Stage) -> Diverged | None:
-    """How a stage diverged, if an earlier start of this run saw it."""
+    """How a stage diverged, if an earlier start of this run saw it. Errors: BadInput where the record is damaged."""
     path = record_of_divergence(place, stage)
-    return Diverged(**json.loads(path.read_text())) if path.exists() else None
+    if not path.exists():
+        return None
+    with checkpoint.record_of_run(path):
+        return Diverged(**checkpoint.read_json(path))
 
 
 def record_of_divergence(place: Place, stage: Stage) -> Path:

@@ -1,10 +1,5 @@
 """Runs the three-trial study of one classifier: `python -m pneumojax.main --config=configs/resnet18.py`."""
 
-from pneumojax import runtime
-
-if __name__ == "__main__":
-    runtime.configure()  # before anything imports jax
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

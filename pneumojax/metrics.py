@@ -35,7 +35,8 @@ class Writer:
         self._workdir = workdir
         path = workdir / "metrics.jsonl"
         path.touch()
-        text = path.read_text()
+        with checkpoint.record_of_run(path):
+            text = path.read_text()
         whole = text[: text.rfind("\n") + 1]  # a kill can leave half a line
         os.truncate(path, len(whole.encode()))
         for events in workdir.glob("events.out.tfevents.*"):
@@ -101,5 +102,19 @@ def parted(row: dict) -> tuple[int, Stage, dict]:
 
 
 def read(workdir: Path) -> list[dict]:
-    """The lines of `metrics.jsonl`."""
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    """The lines of `metrics.jsonl`. Errors: BadInput where one of them is damaged, with its number."""
+    with checkpoint.record_of_run(workdir / "metrics.jsonl") as path:
+        return [_row(number, line) for number, line in enumerate(path.read_text().splitlines(), 1)]
+
+
+def _row(number: int, line: str) -> dict:
+    try:
+        row = json.loads(line)
+        step, _, values = parted(row)
+        if type(step) is int and all(
+            isinstance(v, str if name == "grid" else float | int) for name, v in values.items()
+        ):
+            return row
+    except checkpoint.DAMAGED:
+        pass
+    raise ValueError(f"line {number} is not one of metrics")

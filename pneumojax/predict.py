@@ -1,10 +1,5 @@
 """Classifies images with a finished run: `python -m pneumojax.predict --workdir=DIR IMAGE…`."""
 
-from pneumojax import runtime
-
-if __name__ == "__main__":
-    runtime.configure()  # before anything imports jax
-
 import json
 import os
 import stat

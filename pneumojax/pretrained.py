@@ -5,11 +5,6 @@
 converts once into an Orbax checkpoint, which is read without torch. Without `--from` torchvision downloads the file.
 """
 
-from pneumojax import runtime
-
-if __name__ == "__main__":
-    runtime.configure()  # before anything imports jax
-
 import hashlib
 import json
 import shutil

@@ -2,7 +2,6 @@
 
 import csv
 import itertools
-import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import FrozenConfigDict
 
+from pneumojax import checkpoint, environment, metrics, paths
 from pneumojax import config as configs
-from pneumojax import environment, metrics, paths
 from pneumojax import results as resulting
-from pneumojax.data import layout
+from pneumojax.data import layout, levels
 from pneumojax.errors import BadInput, describe
 from pneumojax.evaluate import Prediction
 from pneumojax.names import unescaped
@@ -57,19 +56,39 @@ def load(workdir: Path | str, results: dict | None = None) -> Run:
     """
     workdir = paths.of(os.fspath(workdir), "workdir")
     with whole(workdir / "config.json") as path:
-        config = configs.frozen(json.loads(path.read_text()))
+        config = configs.frozen(configs.of_run(checkpoint.read_json(path)))
     with whole(workdir / "splits.json") as path:
-        splits = json.loads(path.read_text())
+        splits = checkpoint.read_json(path)
     with whole(workdir / "results.json") as path:
-        results = results or json.loads(path.read_text())
+        results = results or checkpoint.read_json(path)
         if (schema := results.get("schema")) != 2:
             raise BadInput(f"{workdir} is of another version of pneumojax (schema {schema}); run it anew")
+        levels.words(results["data"].get("gray", {}))
+        levels.of_facts(results["data"].get("gray", {}))
+        said = {field: given for field, (given, wanted) in said_twice(config, results).items() if given != wanted}
         Run(workdir, config, results, splits, {}, {}, {}).stages()
+    if said:
+        lines = [f"config.{field}: {given!r} there" for field, given in said.items()]
+        raise BadInput(f"{workdir}/config.json is not that of its results.json; bring it back", lines)
     with whole(workdir / "predictions.csv") as path:
         predictions = read_predictions(path)
     with whole(workdir / "metrics.jsonl"):
         curves, grids = read_metrics(workdir)
     return Run(workdir, config, results, splits, predictions, curves, grids)
+
+
+def said_twice(config: FrozenConfigDict, results: dict) -> dict[str, tuple]:
+    """Fields of a config that results.json tells as well: field → (of the config, of the results)."""
+    known, gray = results["data"], results["data"].get("gray", {})
+    return {
+        "protocols": (sorted(config.protocols), sorted(results["protocols"])),
+        "data.name": (config.data.name, known["name"]),
+        "data.classes": (list(config.data.classes), known["classes"]),
+        "data.window": (config.data.window, gray.get("window", config.data.window)),
+        "gan.name": (config.gan.name, results["gan"]["name"]),
+        "model.name": (config.model.name, results["model"]),
+        "system.name": (config.system.name, results["classifier"]["system"]),
+    }
 
 
 @contextmanager
@@ -79,7 +98,7 @@ def whole(path: Path):
         yield path
     except OSError as error:
         what = f"{path.name}: {error.strerror}"
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, csv.Error) as error:
+    except checkpoint.DAMAGED as error:
         what = f"{path.name} is damaged: {describe(error)}"
     else:
         return
@@ -191,8 +210,8 @@ def merged(runs: list[Run]) -> Run:
 
 
 def written(run: Run) -> dict[str, Any]:
-    """A run's config as its file has it."""
-    return json.loads((run.workdir / "config.json").read_text())
+    """A run's config as its file has it, with the defaults of fields that came later."""
+    return configs.of_run(checkpoint.read_json(run.workdir / "config.json"))
 
 
 def comparable(run: Run) -> dict[str, Any]:

@@ -66,8 +66,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
             loaded = load(frozen(config), timings)
             planned = plan_of(loaded, workdir)
             record = plan.record(planned.plans, planned.world.names)
-            workdirs.record_plan(workdir, resolved, record, data.fingerprint(loaded.images), loaded.prepared.facts)
-            environment.record(workdir / "environment.json", plan.own_modules(config))
+            begun = workdirs.record_plan(
+                workdir, resolved, record, data.fingerprint(loaded.images), loaded.prepared.facts
+            )
+            environment.record(workdir / "environment.json", plan.own_modules(config), begun)
             platform.work_unit().create_artifact(platform.ArtifactType.DIRECTORY, str(workdir), "workdir")
             place = Place(workdir, Writer(workdir, resolved), timings)
             generated, lost = generate(loaded, planned, place)
@@ -230,7 +232,8 @@ def predictions_of(planned: Planned, diverged, workdir: Path) -> list[Prediction
             stage = Stage(trial, protocol, arm=name)
             if stage in diverged:
                 continue
-            logits = checkpoint.read_arrays(logits_path(workdir, stage))
+            with checkpoint.record_of_run(logits_path(workdir, stage)) as path:
+                logits = checkpoint.read_arrays(path)
             for part, rows in arm.tests.items():
                 if len(rows):
                     columns = ([column[row] for row in rows] for column in (world.names, world.patients))

@@ -1,11 +1,13 @@
 """Seconds that parts of a run take, over all its starts."""
 
 import contextlib
-import json
 import time
 from pathlib import Path
 
+from absl import logging
+
 from pneumojax import checkpoint
+from pneumojax.errors import describe
 
 
 class Timings:
@@ -13,7 +15,7 @@ class Timings:
 
     def __init__(self, path: Path):
         self._path = path
-        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        self.seconds = recorded(path)
         self._name, self._since = "", 0.0
 
     @contextlib.contextmanager
@@ -35,3 +37,15 @@ class Timings:
             self.seconds[self._name] = round(self.seconds.get(self._name, 0.0) + now - self._since, 3)
             checkpoint.write_json(self._path, self.seconds)
         self._since = now
+
+
+def recorded(path: Path) -> dict[str, float]:
+    """The seconds of earlier starts; none, which is said, where the file is damaged: no result depends on them."""
+    if not path.exists():
+        return {}
+    try:
+        found = checkpoint.read_json(path)
+        return {name: float(seconds) for name, seconds in found.items()}
+    except (OSError, *checkpoint.DAMAGED) as error:
+        logging.warning("%s is damaged (%s): the seconds are counted anew", path, describe(error))
+        return {}

@@ -3,14 +3,13 @@
 import contextlib
 import csv
 import io
-import json
 from pathlib import Path
 
 import numpy as np
 
 from pneumojax import checkpoint
 from pneumojax.config import differences
-from pneumojax.errors import BadInput, describe
+from pneumojax.errors import BadInput
 from pneumojax.evaluate import Prediction
 from pneumojax.names import escaped
 
@@ -32,32 +31,34 @@ def check_config(workdir: Path, config: dict) -> None:
     """Errors: BadInput where the workdir was made by another config, with the fields that differ."""
     path = workdir / "config.json"
     if path.exists():
-        try:
-            lines = differences(json.loads(path.read_text()), config)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise BadInput(f"{path} is damaged ({describe(error)}); choose another --workdir") from error
+        with checkpoint.record_of_run(path):
+            lines = differences(checkpoint.read_json(path), config)
         if lines:
             raise BadInput(f"{path} is of another config; choose another --workdir or set these fields back", lines)
     elif any((workdir / name).exists() for name in OUTPUTS):
         raise BadInput(f"{workdir} holds results but no config.json; choose another --workdir")
 
 
-def record_plan(workdir: Path, config: dict, trials: list[dict], fingerprint: str, facts: dict) -> None:
+def record_plan(workdir: Path, config: dict, trials: list[dict], fingerprint: str, facts: dict) -> bool:
     """Writes config.json and splits.json once; `facts` are those of the system.
 
-    Errors: BadInput where the images, the weights, or the splits that this version of the code draws are not those
-    that the run began with: what is left of it would be taken for results on other images.
+    Returns: whether the run had begun before.
+
+    Errors: BadInput where splits.json is damaged, or the images, the weights, or the splits that this version of the
+    code draws are not those that the run began with: what is left of it would be taken for results on other images.
     """
     path, weights = workdir / "splits.json", facts.get("weights_digest") or "none"
     record = {"fingerprint": fingerprint, "weights": weights, "trials": trials}
     if path.exists():
-        begun = json.loads(path.read_text())
-        if begun["fingerprint"] != fingerprint:
+        with checkpoint.record_of_run(path):
+            begun = checkpoint.read_json(path)
+            images_then, weights_then, _ = (begun[name] for name in record)
+        if images_then != fingerprint:
             raise BadInput(
                 f"the images are not those that {workdir} began with (config.data.dir={config['data']['dir']!r}); "
                 "bring them back or choose another --workdir"
             )
-        if begun["weights"] != weights:
+        if weights_then != weights:
             raise BadInput(
                 f"the weights are not those that {workdir} began with (config.model.weights="
                 f"{config['model']['weights']!r}); bring them back or choose another --workdir"
@@ -66,9 +67,10 @@ def record_plan(workdir: Path, config: dict, trials: list[dict], fingerprint: st
             raise BadInput(
                 f"{path} was drawn by another version of pneumojax; go on with that one or choose another --workdir"
             )
-        return
+        return True
     checkpoint.write_json(workdir / "config.json", config)
     checkpoint.write_json(path, record)
+    return False
 
 
 def write_predictions(workdir: Path, predictions: list[Prediction], classes) -> None:

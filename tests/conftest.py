@@ -23,10 +23,10 @@ def compiled_programs() -> Path:
 
 
 # Before jax is imported, and for the processes that tests start.
-runtime.configure()  # as main.py does
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled_programs()))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+runtime.configure()  # as the commands do
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 import runs
 from absl import logging
@@ -124,3 +125,38 @@ def test_environments_join_and_part_again():
     one, two = {"code": {"digest": "a"}}, {"code": {"digest": "b"}}
     assert environment.joined([one, two, one]) == {**one, "also": [two]}
     assert environment.parted({**one, "also": [two]}) == [two, one]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("JAX_DEFAULT_MATMUL_PRECISION", "nonsense"), ("JAX_DEFAULT_DEVICE", "bogus"), ("JAX_PLATFORM_NAME", "gpu")],
+)
+def test_a_variable_that_jax_refuses_is_one_line(name, value, tmp_path):
+    process = runs.start(["--config=configs/demo.py"], tmp_path / "run", JAX_PLATFORMS="", **{name: value})
+    message, *_ = runs.error_of(runs.ended(process), 2)
+    assert message.startswith(f"{name}={value!r}: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pinned_variable_that_jax_refuses_is_set_aside_and_said(tmp_path):
+    wrong = {"JAX_ENABLE_X64": "maybe", "JAX_DEFAULT_PRNG_IMPL": "bogus", "JAX_TRANSFER_GUARD": "disallow"}
+    (tmp_path / "a file").touch()
+    process = runs.start(["--config=configs/demo.py"], tmp_path / "a file/run", **wrong, JAX_DISABLE_JIT="false")
+    code, text = runs.ended(process)
+    assert code in (2, 4)
+    assert all(f"{name}={value} is set aside: results are those of" in text for name, value in wrong.items())
+    assert "JAX_DISABLE_JIT" not in text
+    assert "Traceback" not in text
+
+
+def test_what_only_breaks_is_set_aside_within_a_study_and_set_back(warnings):
+    for name, value in (("jax_numpy_rank_promotion", "raise"), ("jax_transfer_guard", "disallow")):
+        before = getattr(jax.config, name)
+        jax.config.update(name, value)
+        try:
+            with environment.pinned():
+                assert (jax.numpy.zeros((2, 3)) + np.arange(3)).shape == (2, 3)
+            assert getattr(jax.config, name) == value
+        finally:
+            jax.config.update(name, before)
+        assert f"{name.upper()}={value} is set aside: results are those of {environment.PINNED[name]}" in warnings

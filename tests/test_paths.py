@@ -184,6 +184,9 @@ PLACE = Path("/data/runs/one")
         ((errno.EACCES, "/data/runs/two"), BadInput, "/data/runs/two: Permission denied; give this user the right"),
         ((errno.EIO, "/data/images/x.png"), BadInput, "/data/images/x.png: Input/output error"),
         ((errno.ESTALE, "/data/images/x.png"), BadInput, "/data/images/x.png: Stale file handle"),
+        ((errno.EEXIST, "/data/runs/one"), NotWritable, "/data/runs/one: File exists; choose another --workdir"),
+        ((errno.ENOTDIR, "/data/runs"), NotWritable, "/data/runs: Not a directory; choose another --workdir"),
+        ((errno.ENOENT, "/data/runs"), NotWritable, "/data/runs: No such file or directory; choose another --workdir"),
         ((errno.ENOSPC, None), NotWritable, "/data/runs/one: No space left on device; free space there or choose"),
         ((errno.ENOSPC, "/tmp/x"), NotWritable, "/tmp/x: No space left on device; free space there"),
         ((errno.EIO, None), NotWritable, "/data/runs/one: Input/output error"),
@@ -247,6 +250,20 @@ def test_what_may_not_be_read_is_2_and_what_may_not_be_written_is_4(unprivileged
             line = error_of(ended, 4)[0]
             assert f"{path}" in line
             assert "Permission denied; free space there or choose another --" in line
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged_nor_missing(unprivileged):
+    own = unprivileged / "own"
+    with checkpoint.open_manager(own) as manager:
+        checkpoint.save(manager, 7, {"w": jnp.arange(3.0)})
+    for locked in (own, own / "7", own / "7/state", own / "7/state/_METADATA"):
+        mode = locked.stat().st_mode
+        locked.chmod(0)
+        with pytest.raises(BadInput, match="Permission denied; give this user the right") as error:
+            checkpoint.read(own, {"w": jnp.zeros(3)})
+        assert str(locked) in str(error.value)
+        locked.chmod(mode)
+    assert checkpoint.read(own, {"w": jnp.zeros(3)})["w"].tolist() == [0.0, 1.0, 2.0]
 
 
 def test_a_disk_that_fails_while_it_is_read_is_the_images_fault(tmp_path, monkeypatch, whole):
@@ -369,8 +386,11 @@ def test_a_run_that_is_not_whole_answers_nothing(damage, run, tmp_path):
 
 
 def test_a_config_in_the_workdir_that_is_damaged(run, tiny_flags):
-    os.truncate(run / "config.json", 300)
-    assert "config.json is damaged" in error_of(call(main.main, *tiny_flags, f"--workdir={run}"), 2)[0]
+    for content in ((run / "config.json").read_text()[:300], "[]", "{", '{"data": 5}'):
+        (run / "config.json").write_text(content)
+        [line, *_] = error_of(call(main.main, *tiny_flags, f"--workdir={run}"), 2)
+        assert f"{run}/config.json is " in line
+        assert "choose another --workdir" in line
 
 
 PRINTING = [

@@ -10,7 +10,7 @@ import pytest
 from runs import call, error_of, load
 
 from experiments import compare
-from pneumojax import metrics
+from pneumojax import metrics, predict
 from pneumojax import run as runs
 from pneumojax import workdir as workdirs
 from pneumojax.errors import BadInput
@@ -35,6 +35,9 @@ def copied(workdir, to, **fields):
         *section, name = field.split("__")
         (config[section[0]] if section else config)[name] = value
     (to / "config.json").write_text(json.dumps(config))
+    results = json.loads((to / "results.json").read_text())
+    results["model"], results["gan"]["name"] = config["model"]["name"], config["gan"]["name"]
+    (to / "results.json").write_text(json.dumps(results))
     return to
 
 
@@ -100,6 +103,51 @@ def test_a_folder_without_a_finished_run_is_told(whole, tmp_path):
         [line] = error_of(call(report.main, f"--workdir={workdir}"), 2)
         assert words in line
         shutil.rmtree(workdir, ignore_errors=True)
+
+
+EDITED = {
+    "fit is not there": ("config.json", lambda c: c["data"].pop("fit"), "config.data.fit is lacking"),
+    "fit is nonsense": (
+        "config.json",
+        lambda c: c["data"].update(fit="nonsense"),
+        "config.data.fit='nonsense': give one",
+    ),
+    "data is a number": ("config.json", lambda c: c.update(data=5), "config.json is damaged"),
+    "sizes are texts": ("config.json", lambda c: c["model"].update(image_size="48"), "config.model.image_size='48'"),
+    "classes are reversed": (
+        "config.json",
+        lambda c: c["data"]["classes"].reverse(),
+        "is not that of its results.json",
+    ),
+    "model is another": ("config.json", lambda c: c["model"].update(name="alexnet"), "is not that of its results.json"),
+    "groups are a number": ("results.json", lambda r: r["data"].update(gray={"groups": 5}), "results.json is damaged"),
+    "gray is a list": ("results.json", lambda r: r["data"].update(gray=[5]), "results.json is damaged"),
+    "black is not there": ("results.json", lambda r: r["data"].update(gray={"groups": {"a": {}}}), "is damaged"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITED)
+def test_a_run_whose_records_do_not_fit_is_not_believed(edit, whole, tmp_path):
+    name, change, words = EDITED[edit]
+    copied(whole, tmp_path / "run")
+    content = json.loads((tmp_path / "run" / name).read_text())
+    change(content)
+    (tmp_path / "run" / name).write_text(json.dumps(content))
+    for ended in (
+        call(report.main, f"--workdir={tmp_path / 'run'}"),
+        call(predict.main, f"--workdir={tmp_path / 'run'}", tmp_path / "run/samples"),
+    ):
+        [line, *_] = error_of(ended, 2)
+        assert words in line
+        assert str(tmp_path / "run") in line
+
+
+def test_a_run_that_is_older_than_a_field_is_read_with_its_default(whole, tmp_path):
+    copied(whole, tmp_path / "run")
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    del config["data"]["window"]
+    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    assert runs.load(tmp_path / "run").config.data.window == "as viewer"
 
 
 def test_the_page_anew_is_the_page_to_the_byte(whole, tmp_path, capsys):
