@@ -62,7 +62,7 @@ def load(
         held = restore(path, name) if folder else weights.read(path)
     try:
         tensors, said = of_network(held, known, name)
-        variables = convert(tensors, name, allow_missing)
+        variables = jax.tree.map(np.float32, convert(tensors, name, allow_missing))
     except BadInput as error:
         raise BadInput(f"{source}: {error}", error.details) from error
     leaves = flatten_dict(variables)

@@ -18,7 +18,8 @@ KINDS = {
     tuple: "a tuple, e.g. \"('clean', 'paper')\" or '(0, 1, 2)'",
 }
 MAY_BE_ZERO = ("classifier.weight_decay",)  # though its default is not
-LARGEST = 2**31 - 1  # of any number but the seed: what arrays on a device can count
+# Of any number but the seed: what arrays on a device can count, and float32 can hold. A rate may well make it diverge.
+LARGEST = {int: 2**31 - 1, float: 3.4e38}
 CHOICES = {
     "data.on_bad": ("error", "skip"),
     "data.fit": FITS,
@@ -54,7 +55,7 @@ def _works(function, value) -> bool:
 
 
 def _too_large(value) -> bool:
-    return type(value) in (int, float) and abs(value) > LARGEST
+    return type(value) in LARGEST and abs(value) > LARGEST[type(value)]
 
 
 def _external(one) -> bool:
@@ -77,7 +78,7 @@ RULES = {field: (lambda v, of=of: v in of, f"give one of {', '.join(of)}") for f
         lambda v: v and _texts(v) and _arm_names([word.rpartition(".")[2] for word in v]),
         "give one or more, whose last names are all different and do not begin with gan_, e.g. \"('without_gan',)\"",
     ),
-    "enlarge": (lambda v: v >= 1, "give 1 (no generated images) or more"),
+    "enlarge": (lambda v: 1 <= v <= 1000, "give 1 (no generated images) or more, up to 1000"),
     "data.classes": (
         lambda v: (
             len(v) > 1
@@ -132,5 +133,5 @@ def remedy(field: str, value, default, of_all: bool) -> str:
     else:
         fits, text = value >= 0, "give 0 or more"
     if fits and field != "seed" and any(map(_too_large, value if type(value) is tuple else (value,))):
-        return f"give at most {LARGEST:,}"
+        return "give at most 3.4e38" if type(default) is float else f"give at most {LARGEST[int]:,}"
     return "" if fits else text

@@ -141,7 +141,7 @@ def shape_of(name: str, tensor) -> tuple[int, ...]:
 
 
 def floats(name: str, tensor) -> np.ndarray:
-    """A tensor of any layout and any dtype of real numbers as a float32 array.
+    """A tensor of any layout and any dtype of real numbers as a float32 array; a float64 array of numpy's stays one.
 
     Errors: BadInput, which names it, where it holds no values, other ones, or any that is not finite in float32.
     """
@@ -152,10 +152,10 @@ def floats(name: str, tensor) -> np.ndarray:
     if not jax.dtypes.issubdtype(array.dtype, np.floating):
         raise BadInput(f"{shown(name)} is of dtype {array.dtype}, where real numbers belong; save it as float32")
     with np.errstate(over="ignore"):
-        array = array.astype(np.float32)
-    if bad := array.size - int(np.isfinite(array).sum()):
-        raise BadInput(f"{shown(name)} holds {bad} of {array.size} numbers that are NaN or infinite in float32")
-    return array
+        single = array.astype(np.float32)
+    if bad := single.size - int(np.isfinite(single).sum()):
+        raise BadInput(f"{shown(name)} holds {bad} of {single.size} numbers that are NaN or infinite in float32")
+    return array if tensor is array and array.dtype == np.float64 else single
 
 
 def dense(tensor) -> np.ndarray:

@@ -163,10 +163,12 @@ def in_range(field: str, value, of) -> bool:
         return value in CHOICES.get(field, (value,))
     if isinstance(of, bool):
         return isinstance(value, bool)
-    if not (abs(value) <= LARGEST or (field == "seed" and type(value) is int)):  # NaN is not
+    if not (
+        abs(value) <= (3.4e38 if type(of) is float else LARGEST) or (field == "seed" and type(value) is int)
+    ):  # NaN is not
         return False
     limits = {
-        "enlarge": value >= 1,
+        "enlarge": 1 <= value <= 1000,
         "data.test_fraction": 0 < value < 1,
         "data.fraction": 0 < value <= 1,
         "data.folds": value >= 2,
