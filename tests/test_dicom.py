@@ -364,7 +364,7 @@ def test_files_that_waited_for_their_reader(tmp_path, monkeypatch):
         (tmp_path / label / "1.dcm").write_bytes(dicom(RAMP))
         (tmp_path / label / "2.dcm").write_bytes(dicom(RAMP)[:200])
     config = default.get_config().data
-    config.dir, config.cache, config.on_bad = str(tmp_path), str(tmp_path / "cache"), "skip"
+    config.dir, config.cache, config.on_bad = str(tmp_path), str(tmp_path / ".cache"), "skip"
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "pydicom", None)
         assert len(data.load(config, 16).skipped) == 4
