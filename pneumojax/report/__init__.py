@@ -13,10 +13,7 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-import jinja2
-
-from pneumojax import checkpoint
-from pneumojax.names import shown
+from pneumojax import pages
 from pneumojax.run import Run
 
 PROTOCOLS = {
@@ -31,19 +28,13 @@ PROTOCOLS = {
 
 def write(run: Run, folder: Path) -> None:
     """Writes report.html."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pneumojax.report", "."),
-        autoescape=True,
-        finalize=shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("page.html.j2").render(
+    pages.write(
+        folder / "report.html",
+        __name__,
         results=run.results,
         protocols={name: PROTOCOLS[name] for name in run.results["protocols"]},
         sections=sections(run),
     )
-    checkpoint.write_bytes(folder / "report.html", page.encode(errors="backslashreplace"))
 
 
 def sections(run: Run) -> list[dict]:

@@ -5,16 +5,14 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from PIL import Image
 
-from pneumojax import checkpoint
+from pneumojax import checkpoint, pages
 from pneumojax.data import CLASSES, decode, folder, levels, trivial
 from pneumojax.data.audit import figures, grays, orientation, outliers, seen, signs
 from pneumojax.data.audit.seen import by, folder_of
 from pneumojax.data.picture import Picture
-from pneumojax.names import shown
 
 THUMBNAIL = 96  # pixels a side
 SHEET = (11, 3)  # thumbnails across and down
@@ -43,14 +41,11 @@ def write(out: Path, root: Path, found: dict, names: Sequence[str]) -> Path:
         return decode.read(folder.read(root / name), name, at_least, levels_of_set)
 
     groups = {kind: found[f"{kind}_duplicates"][:GROUPS_SHOWN] for kind in ("exact", "near")}
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pneumojax.data.audit", "."),
-        autoescape=True,
-        finalize=shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("page.html.j2").render(
+    path = out / "audit.html"
+    checkpoint.write_json(out / "audit.json", found)
+    pages.write(
+        path,
+        "pneumojax.data.audit",
         found=found,
         root=str(root),
         classes=CLASSES,
@@ -73,9 +68,6 @@ def write(out: Path, root: Path, found: dict, names: Sequence[str]) -> Path:
         cards=cards(picture, found),
         marks=marks(picture, found["marks"]),
     )
-    checkpoint.write_json(out / "audit.json", found)
-    path = out / "audit.html"
-    checkpoint.write_bytes(path, text.encode(errors="backslashreplace"))  # names need not be Unicode
     return path
 
 
