@@ -132,6 +132,7 @@ def real_images(images: Images, config):
             )
         stream.grain()
         return stream.Streamed(images.pixels, size, config.data.fit)
+    data.check_memory({size: len(images.names)}, config.data)  # before the device has them; all is checked by the plan
     return jax.block_until_ready(sharding.replicate(images.pixels))  # or a copy of the host's would be kept
 
 
