@@ -128,7 +128,7 @@ def test_without_a_home_caches_are_none_and_that_is_said(homeless, xray_folder, 
     for _ in range(2):
         assert len(folder.load(c.data, 16).names) == 50
         assert cache.entry_of(c.gan, "key") is None
-    messages = [text for text in caplog.messages if "home" in text]
+    messages = [text for text in caplog.messages if "no home folder" in text]
     assert [text.partition("=")[0] for text in messages] == ["config.data.cache", "config.gan.cache"]
 
 
