@@ -53,6 +53,8 @@ def get_config() -> ConfigDict:
     g.filters = 64  # of the layer nearest to the image
     g.d_steps = 1  # batches that a step takes: a critic's updates for one of the generator
     g.batch_size = 128  # partial batches are dropped
+    g.accumulate = 1  # pieces that a batch is computed in, for less memory; their gradients are averaged
+    g.dtype = "float32"  # that the networks compute in: float32, bfloat16; parameters are float32
     g.epochs = 1000  # over the class's images; used where steps is 0
     g.steps = 0  # optimiser steps of each network
     g.generator_learning_rate = 2e-4  # Adam

@@ -14,7 +14,7 @@ from pneumojax.errors import BadInput, describe
 from pneumojax.weights import from_scratch
 
 PLACES = ("data.dir", "data.cache", "gan.cache", "model.cache")  # of files, which no result depends on
-LATER = ("data.window",)  # fields that finished runs of the same schema may be older than
+LATER = ("data.window", "gan.accumulate", "gan.dtype")  # fields that finished runs of the same schema may be older than
 MAY_BE_EMPTY = ("data.dir", "gan.cache")  # where default.py says what that means
 
 
@@ -129,6 +129,11 @@ def validate(config: ConfigDict) -> None:
         example = (234, *[390] * (len(c.data.classes) - 1))
         remedy = f"give a count above 0 for each of {', '.join(c.data.classes)}, e.g. '{example}'"
         require(len(fields[field]) == len(c.data.classes) and rules.whole(fields[field], 1), field, remedy)
+    remedy = f"pieces of equal size: give a divisor of config.gan.batch_size={c.gan.batch_size}"
+    require(c.gan.batch_size % c.gan.accumulate == 0, "gan.accumulate", remedy)
+    if "num_classes" in c.gan:
+        remedy = f"config.data.classes has {len(c.data.classes)}; give that"
+        require(c.gan.num_classes == len(c.data.classes), "gan.num_classes", remedy)
     if c.model.weights == "none":
         remedy = "frozen layers want weights; set config.model.weights, or give 'full'"
         require(c.classifier.mode == "full", "classifier.mode", remedy)

@@ -25,6 +25,7 @@ CHOICES = {
     "data.fit": FITS,
     "data.window": WINDOWS,
     "data.residence": ("device", "stream"),
+    "gan.dtype": ("float32", "bfloat16"),
     "model.dtype": ("float32", "bfloat16"),
     "classifier.mode": MODES,
     "classifier.optimizer": ("sgd", "adam", "adamw"),

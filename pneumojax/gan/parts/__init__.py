@@ -1,1 +1,1 @@
-"""What GANs are composed of: `adversarial` the step, `losses` pairs of losses, `layers` convolutions."""
+"""What GANs are composed of: the step of `adversarial`, and what it takes: losses, layers, averages, a precision."""

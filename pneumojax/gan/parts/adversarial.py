@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from pneumojax.errors import BadInput
+from pneumojax.gan.parts import ema, precision
 
 
 class Parts(NamedTuple):
@@ -27,6 +28,7 @@ class Parts(NamedTuple):
       augmentation: (images, key, extra) → images, what the discriminator sees of real and of generated ones.
       extra: the first `State.extra`, a tree that penalty and augmentation may read: a count of steps, a probability.
       remember: (extra, real logits, fake logits) → extra, called once a batch.
+      average: as in `ema`; `sample` then uses the moving average of the generator.
     """
 
     generator: nn.Module
@@ -37,16 +39,18 @@ class Parts(NamedTuple):
     augmentation: Callable | None = None
     extra: Any = ()
     remember: Callable = lambda extra, real, fake: extra
+    average: Callable | None = None
 
 
 class State(NamedTuple):
-    """Both networks; G's batch statistics are those that `sample` uses."""
+    """Both networks; G's batch statistics, or those of its average, are those that `sample` uses."""
 
     generator: dict  # {"params"}, and "batch_stats" where there are some
     discriminator: dict
     generator_opt: optax.OptState
     discriminator_opt: optax.OptState
     extra: Any = ()
+    average: ema.Average | tuple = ()
 
 
 def functions(compose: Callable[[Any], Parts]) -> tuple[Callable, Callable, Callable]:
@@ -54,7 +58,7 @@ def functions(compose: Callable[[Any], Parts]) -> tuple[Callable, Callable, Call
     return (
         lambda key, config: init(compose(config), key, config),
         lambda state, images, labels, key, config: step(compose(config), state, images, labels, key, config),
-        lambda state, latents, labels, config: sample(compose(config), state, latents, labels),
+        lambda state, latents, labels, config: sample(compose(config), state, latents, labels, config),
     )
 
 
@@ -69,7 +73,8 @@ def init(parts: Parts, key, config) -> State:
         )
     d = parts.discriminator.init(d_key, images, labels, train=True)
     g_optimizer, d_optimizer = parts.optimizers
-    return State(g, d, g_optimizer.init(g["params"]), d_optimizer.init(d["params"]), parts.extra)
+    average = ema.begin(g) if parts.average else ()
+    return State(g, d, g_optimizer.init(g["params"]), d_optimizer.init(d["params"]), parts.extra, average)
 
 
 def step(parts: Parts, state: State, images, labels, key, config) -> tuple[State, dict]:
@@ -81,73 +86,102 @@ def step(parts: Parts, state: State, images, labels, key, config) -> tuple[State
     for number in range(1, config.d_steps):  # no `lax.scan`, in which convolutions are slow on CPUs
         batch = [array[:, number] for array in batches]
         after, _ = update(parts, state, *batch, jax.random.fold_in(key, number), config)
-        state = after._replace(generator=state.generator, generator_opt=state.generator_opt)
+        state = after._replace(generator=state.generator, generator_opt=state.generator_opt, average=state.average)
     return update(parts, state, *(array[:, 0] for array in batches), key, config)
 
 
 def update(parts: Parts, state: State, images, labels, key, config) -> tuple[State, dict]:
     """One update of both networks from the same forward pass; D sees real and generated images as a batch each.
 
-    The generated images have the labels of the real ones.
+    The generated images have the labels of the real ones. The batch is computed in `config.accumulate` pieces, whose
+    gradients are averaged before either network moves; batch statistics are then those of a piece.
+    """
+    pieces = [array.reshape(-1, config.accumulate, *array.shape[1:]) for array in (images, labels)]
+    found = []
+    for number in range(config.accumulate):
+        piece = [array[:, number] for array in pieces]
+        if number:  # or all pieces would be in memory at the same time
+            piece, found = jax.lax.optimization_barrier((piece, found))
+            key = jax.random.fold_in(key, number)
+        gradients, others, logits, metrics = gradients_of(parts, state, *piece, key, config)
+        state = state._replace(
+            generator={**state.generator, **others[0]}, discriminator={**state.discriminator, **others[1]}
+        )
+        found.append((gradients, logits, metrics))
+    gradients, _, metrics = jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]) / len(leaves), *found)
+    real, fake = (jnp.concatenate(logits) for logits in zip(*(logits for _, logits, _ in found), strict=True))
+
+    g_optimizer, d_optimizer = parts.optimizers
+    generator, g_opt = moved(state.generator, gradients[0], g_optimizer, state.generator_opt)
+    discriminator, d_opt = moved(state.discriminator, gradients[1], d_optimizer, state.discriminator_opt)
+    average = ema.follow(state.average, generator, len(images), parts.average) if parts.average else ()
+    extra = parts.remember(state.extra, real, fake)
+    return State(generator, discriminator, g_opt, d_opt, extra, average), metrics
+
+
+def moved(network: dict, gradient, optimizer: optax.GradientTransformation, opt) -> tuple[dict, optax.OptState]:
+    """A network and its optimiser's state after one update of the parameters."""
+    updates, opt = optimizer.update(gradient, opt, network["params"])
+    return {**network, "params": optax.apply_updates(network["params"], updates)}, opt
+
+
+def gradients_of(parts: Parts, state: State, images, labels, key, config):
+    """What one forward pass gives.
+
+    Returns: gradients and other variables of (G, D), logits (real, fake), metrics.
     """
     d_loss, g_loss = parts.losses
-    g_optimizer, d_optimizer = parts.optimizers
     latents = jax.random.normal(key, (len(images), config.latent_dim))
     real_key, fake_key, penalty_key = jax.random.split(jax.random.fold_in(key, 0), 3)
 
     def generate(params):
-        return forward(parts.generator, {**state.generator, "params": params}, latents, labels)
+        return forward(parts.generator, {**state.generator, "params": params}, latents, labels, dtype=config.dtype)
+
+    def judge(variables, pictures):
+        return forward(parts.discriminator, variables, pictures, labels, dtype=config.dtype)
 
     def see(pictures, key):
         return parts.augmentation(pictures, key, state.extra) if parts.augmentation else pictures
 
     def d_loss_of(params):
-        def critic(pictures):
-            return forward(parts.discriminator, variables, pictures, labels)[0]
-
         variables = {**state.discriminator, "params": params}
-        real, others = forward(parts.discriminator, variables, seen, labels)
-        fake, others = forward(parts.discriminator, {**others, "params": params}, seen_fakes, labels)
+        real, others = judge(variables, seen)
+        fake, others = judge({**others, "params": params}, seen_fakes)
         loss, metrics = d_loss(real, fake), {}
         if parts.penalty:
-            metrics["penalty"] = parts.penalty(critic, seen, seen_fakes, penalty_key, state.extra)
-            loss += metrics["penalty"]
+            penalty = parts.penalty(
+                lambda pictures: judge(variables, pictures)[0], seen, seen_fakes, penalty_key, state.extra
+            )
+            metrics["penalty"] = penalty
+            loss += penalty
         return loss, (real, fake, others, metrics)
 
     def g_loss_of(fakes):
-        fake, _ = forward(parts.discriminator, state.discriminator, see(fakes, fake_key), labels)
+        fake, _ = judge(state.discriminator, see(fakes, fake_key))
         return g_loss(fake, real)
 
-    g_params, d_params = state.generator["params"], state.discriminator["params"]
-    fakes, pull_back, g_others = jax.vjp(generate, g_params, has_aux=True)
+    fakes, pull_back, g_others = jax.vjp(generate, state.generator["params"], has_aux=True)
     seen, seen_fakes = see(images, real_key), see(fakes, fake_key)
-    (d_value, (real, fake, d_others, metrics)), d_gradient = jax.value_and_grad(d_loss_of, has_aux=True)(d_params)
+    d_value, d_gradient = jax.value_and_grad(d_loss_of, has_aux=True)(state.discriminator["params"])
+    d_value, (real, fake, d_others, metrics) = d_value
     g_value, fakes_gradient = jax.value_and_grad(g_loss_of)(fakes)
     (g_gradient,) = pull_back(fakes_gradient)
-
-    g_updates, g_opt = g_optimizer.update(g_gradient, state.generator_opt, g_params)
-    d_updates, d_opt = d_optimizer.update(d_gradient, state.discriminator_opt, d_params)
-    state = State(
-        generator={"params": optax.apply_updates(g_params, g_updates), **g_others},
-        discriminator={"params": optax.apply_updates(d_params, d_updates), **d_others},
-        generator_opt=g_opt,
-        discriminator_opt=d_opt,
-        extra=parts.remember(state.extra, real, fake),
-    )
     metrics |= {
         "d_loss": d_value,
         "g_loss": g_value,
         "d_real": jnp.mean(nn.sigmoid(real)),
         "d_fake": jnp.mean(nn.sigmoid(fake)),
     }
-    return state, metrics
+    return (g_gradient, d_gradient), (g_others, d_others), (real, fake), metrics
 
 
-def forward(network: nn.Module, variables: dict, *inputs):
+def forward(network: nn.Module, variables: dict, *inputs, dtype: str):
     """In training mode: the output, and the variables beside the parameters as they are afterwards."""
-    return network.apply(variables, *inputs, train=True, mutable=[name for name in variables if name != "params"])
+    others = [name for name in variables if name != "params"]
+    return precision.applied(network, variables, *inputs, dtype=dtype, train=True, mutable=others)
 
 
-def sample(parts: Parts, state: State, latents, labels):
+def sample(parts: Parts, state: State, latents, labels, config):
     """Images by the generator's running batch statistics, so that each depends on its own latent and label alone."""
-    return parts.generator.apply(state.generator, latents, labels, train=False)
+    generator = state.average.network if parts.average else state.generator
+    return precision.applied(parts.generator, generator, latents, labels, dtype=config.dtype, train=False)
