@@ -67,6 +67,15 @@ def get_config() -> ConfigDict:
     g.save_every = 500  # steps between checkpoints
     g.cache = "~/.cache/pneumojax"  # generated images by content, shared by runs; '' for none
 
+    c.quality = q = ConfigDict()  # of generated images: while a GAN trains, and of `python -m pneumojax.gan.evaluate`
+    q.features = "squeezenet"  # the network that looks: module of pneumojax/models
+    q.weights = "none"  # of it, as model.weights; none: random ones
+    q.images = 500  # of each class that are looked at, at most, generated and real ones
+    q.every = 0  # steps between measurements while a GAN trains; 0 for none
+    # of the images that a GAN may see, kept from it by patient: the state with the lowest KID against them is drawn
+    # from; 0: the last one is
+    q.inner = 0.0
+
     c.model = m = ConfigDict()
     m.name = "resnet18"  # module of pneumojax/models
     m.image_size = 224  # pixels; images are held at this size

@@ -14,7 +14,13 @@ from pneumojax.errors import BadInput, describe
 from pneumojax.weights import from_scratch
 
 PLACES = ("data.dir", "data.cache", "gan.cache", "model.cache")  # of files, which no result depends on
-LATER = ("data.window", "gan.accumulate", "gan.dtype")  # fields that finished runs of the same schema may be older than
+QUALITY = tuple(f"quality.{field}" for field in ("features", "weights", "images", "every", "inner"))
+LATER = (
+    "data.window",
+    "gan.accumulate",
+    "gan.dtype",
+    *QUALITY,
+)  # fields that finished runs of the same schema may be older than
 MAY_BE_EMPTY = ("data.dir", "gan.cache")  # where default.py says what that means
 
 
@@ -134,6 +140,8 @@ def validate(config: ConfigDict) -> None:
     if "num_classes" in c.gan:
         remedy = f"config.data.classes has {len(c.data.classes)}; give that"
         require(c.gan.num_classes == len(c.data.classes), "gan.num_classes", remedy)
+    remedy = "a part is kept to choose the state by; say when it is measured by config.quality.every"
+    require(c.quality.inner == 0 or c.quality.every > 0, "quality.inner", remedy)
     if c.model.weights == "none":
         remedy = "frozen layers want weights; set config.model.weights, or give 'full'"
         require(c.classifier.mode == "full", "classifier.mode", remedy)
@@ -145,7 +153,7 @@ def validate(config: ConfigDict) -> None:
 
 def _check_paths(fields: dict) -> None:
     """Errors: BadInput for a path that can be none; a home that is not known is told where a folder there is wanted."""
-    for field in (*PLACES, "model.weights"):
+    for field in (*PLACES, "model.weights", "quality.weights"):
         text = fields[field]
         if not (text == "" and field in MAY_BE_EMPTY) and not (field.endswith("cache") and paths.is_below_home(text)):
             paths.of(text, f"config.{field}")

@@ -23,6 +23,7 @@ class Plan(NamedTuple):
     trial: int
     protocol: str
     seen_by_gan: np.ndarray  # rows of the real images that the GAN is trained on
+    inner: np.ndarray  # rows of those that are kept from it, to choose its best state by
     generated: np.ndarray  # int [classes], images that it is to make
     first_generated: int  # row of the first of them
     arms: dict[str, Arm]
@@ -74,18 +75,35 @@ def draw(own: Images, external: dict[str, np.ndarray], count: int, config) -> tu
     for trial in config.trials:
         for protocol in config.protocols:
             drawn = protocols.PROTOCOLS[protocol](collection, config, trial)
+            seen, inner = inner_part(drawn.seen_by_gan, collection, config, trial)
             first = collection.first_generated
             plans[trial, protocol] = Plan(
                 trial,
                 protocol,
-                drawn.seen_by_gan,
+                seen,
+                inner,
                 drawn.generated,
                 first,
                 arms_of(drawn, protocol, trial, config, external),
-                drawn.record,
+                drawn.record | ({"gan_inner": inner} if len(inner) else {}),
             )
             collection = collection._replace(first_generated=first + int(drawn.generated.sum()))
     return plans, overlapping
+
+
+def inner_part(rows: np.ndarray, collection: protocols.Collection, config, trial: int) -> splits.Split:
+    """Of the rows that a GAN may see those that it does, and those kept from it, by patient under every protocol."""
+    if config.quality.inner == 0:
+        return splits.Split(rows, np.zeros(0, int))
+    return splits.hold_out_groups(
+        rows,
+        collection.labels,
+        collection.groups,
+        config.data.classes,
+        config.quality.inner,
+        (config.seed, trial, 5),
+        f"config.quality.inner={config.quality.inner}: no patient is split; change it or bring images of more patients",
+    )
 
 
 def arms_of(drawn: protocols.Drawn, protocol: str, trial: int, config, external) -> dict[str, Arm]:

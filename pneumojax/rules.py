@@ -91,6 +91,8 @@ RULES = {field: (lambda v, of=of: v in of, f"give one of {', '.join(of)}") for f
     ),
     "data.patient_pattern": (partial(_works, re.compile), "give a regular expression"),
     "data.test_fraction": (lambda v: 0 < v < 1, "give a fraction within 0…1"),
+    "quality.inner": (lambda v: 0 <= v < 1, "give a fraction from 0, below 1"),
+    "quality.images": (lambda v: v >= 2, "give 2 or more"),
     "data.folds": (lambda v: v >= 2, "give 2 or more"),
     **{field: (lambda v: v and whole(v, 1), "give counts above 0") for field in ("data.subset", "data.phantom_images")},
     "data.fraction": (lambda v: 0 < v <= 1, "give a fraction above 0, up to 1 for all"),

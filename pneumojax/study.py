@@ -82,7 +82,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 def load(config: FrozenConfigDict, timings: Timings) -> Loaded:
     """Everything that is not drawn: modules, weights, images. Errors: BadInput."""
     gan_module, system = gan.load(config.gan.name), systems.load(config.system.name)
-    jax.eval_shape(lambda: gan_module.init(jax.random.key(0), config.gan))  # can it make this size?
+    gan.check(gan_module, config.gan)
     with timings.of("weights"):
         prepared = system.prepare(config)
     with timings.of("data"):

@@ -101,11 +101,17 @@ def draw_subsets(
 
 
 def hold_out_groups(
-    rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: Sequence[str], fraction: float, rng_seed
+    rows: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    classes: Sequence[str],
+    fraction: float,
+    rng_seed,
+    why: str = "no patient is split; raise config.data.subset or bring images of more patients",
 ) -> Split:
     """Splits by whole groups, stratified: of each class round(fraction * n) images to test, or as near as groups allow.
 
-    Errors: BadInput where a class would be missing on one side.
+    Errors: BadInput where a class would be missing on one side, with the reason and remedy `why`.
     """
     rng = np.random.default_rng(rng_seed)
     by_group = members(rows, groups)
@@ -125,9 +131,7 @@ def hold_out_groups(
             break
     test = np.sort(np.array([row for g in best for row in by_group[g]], int))
     split = Split(np.setdiff1d(rows, test), test)
-    check_sides(
-        split, labels, classes, "no patient is split; raise config.data.subset or bring images of more patients"
-    )
+    check_sides(split, labels, classes, why)
     return split
 
 

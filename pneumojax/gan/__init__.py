@@ -20,9 +20,14 @@ S is `config.image_size`, Z is `config.latent_dim`. All three functions are pure
 `parts` has what to compose them of; a module may as well write its own.
 """
 
+import contextlib
 from types import ModuleType
 
+import jax
+import jax.numpy as jnp
+
 from pneumojax import lookup
+from pneumojax.errors import BadInput, describe
 
 
 def load(name: str) -> ModuleType:
@@ -35,3 +40,49 @@ def states(module: ModuleType, classes) -> dict[str, tuple[int, ...]]:
     if module.CONDITIONAL:
         return {"all": tuple(range(len(classes)))}
     return {name.lower(): (label,) for label, name in enumerate(classes)}
+
+
+def check(module: ModuleType, config) -> None:
+    """Errors: BadInput where `init` or `sample` break the contract, as far as shapes tell; nothing is computed."""
+    latents = jax.ShapeDtypeStruct((2, config.latent_dim), jnp.float32)
+    labels = jax.ShapeDtypeStruct((2,), jnp.int32)
+    with _told_of(config, "init"):
+        state = jax.eval_shape(lambda: module.init(jax.random.key(0), config))
+    with _told_of(config, "sample"):
+        sampled = jax.eval_shape(lambda *inputs: module.sample(*inputs, config), state, latents, labels)
+    size = config.image_size
+    if _kind(sampled) != _kind(jax.ShapeDtypeStruct((2, size, size, 1), jnp.float32)):
+        raise _broken(config, f"sample does not give float32 [N, {size}, {size}, 1]")
+
+
+def step(module: ModuleType, state, images, labels, key, config):
+    """`module.step`. Errors: BadInput while it is compiled, where it breaks the contract as far as shapes tell."""
+    with _told_of(config, "step"):
+        after = module.step(state, images, labels, key, config)
+    metrics = after[1] if isinstance(after, tuple) and len(after) == 2 and isinstance(after[1], dict) else {}
+    if not any(name.endswith("_loss") for name in metrics):
+        raise _broken(config, "step gives no (state, {…_loss: scalar})")
+    if any(jnp.shape(value) for value in metrics.values()):
+        raise _broken(config, "a metric of step is no scalar")
+    if _kind(after[0]) != _kind(state):
+        raise _broken(config, "step changes the state's structure, shapes or dtypes")
+    return after
+
+
+@contextlib.contextmanager
+def _told_of(config, name: str):
+    try:
+        yield
+    except BadInput:
+        raise
+    except Exception as error:  # a module may raise anything
+        raise _broken(config, f"{name} fails: {type(error).__name__}: {describe(error)}") from error
+
+
+def _broken(config, what: str) -> BadInput:
+    return BadInput(f"config.gan.name={config.name!r}: {what}; see the contract in pneumojax/gan/__init__.py")
+
+
+def _kind(tree):
+    """Structure, shapes and dtypes."""
+    return jax.tree.structure(tree), [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(tree)]

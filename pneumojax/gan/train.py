@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 from PIL import Image
 
-from pneumojax import checkpoint, loop
+from pneumojax import checkpoint, gan, loop
 from pneumojax.data import pixels
 from pneumojax.data.table import Table
 from pneumojax.gan import cache
@@ -50,7 +50,7 @@ def step(state, batch: Batch, key, constants, recipe: Recipe):
     if recipe.config.flip:
         flipped = jax.random.bernoulli(flip_key, shape=(len(images), 1, 1, 1))
         images = jnp.where(flipped, images[:, :, ::-1], images)
-    return recipe.gan.step(state, images, batch.labels, step_key, recipe.config)
+    return gan.step(recipe.gan, state, images, batch.labels, step_key, recipe.config)
 
 
 @partial(jax.jit, static_argnames="recipe")
