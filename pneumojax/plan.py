@@ -204,6 +204,16 @@ def check_batches(plans: Plans, labels: np.ndarray, gan_module: ModuleType, conf
                 )
 
 
+def say_enlarged(plans: Plans, own: Images, config) -> None:
+    """Says how many of the images that GANs see are smaller than what they make."""
+    seen = np.unique(np.concatenate([plan.seen_by_gan for plan in plans.values()]))
+    if own.sides is not None and (small := int((own.sides[seen] < config.gan.image_size).sum())):
+        what = "GANs see them enlarged and learn the blur; lower it"
+        logging.warning(
+            "config.gan.image_size=%d: %d of %d images are smaller: %s", config.gan.image_size, small, len(seen), what
+        )
+
+
 def official_groups_on_both_sides(plans: Plans) -> int:
     """Groups of one patient or picture that the published folders train and test share; 0 without that protocol."""
     return max((plan.record.get("groups_on_both_sides", 0) for plan in plans.values()), default=0)

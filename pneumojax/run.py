@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from pneumojax import checkpoint, environment, metrics, paths
+from pneumojax import checkpoint, environment, errors, metrics, paths
 from pneumojax import config as configs
 from pneumojax import results as resulting
 from pneumojax.data import layout, levels
@@ -217,3 +217,24 @@ def written(run: Run) -> dict[str, Any]:
 def comparable(run: Run) -> dict[str, Any]:
     """It by field, less its trials and places of files."""
     return configs.flat(written(run)) | dict.fromkeys(("trials", *configs.PLACES))
+
+
+def complain(run: Run) -> None:
+    """Errors: errors.Diverged where an arm of a whole run diverged."""
+    found = [
+        (f"trial {trial['trial']}, {protocol}, {name}", trial["diverged"])
+        for protocol, arms in run.results["protocols"].items()
+        for name, arm in arms.items()
+        for trial in arm["trials"]
+        if "diverged" in trial
+    ]
+    lines = [
+        f"{what}: {how['metric']} after step {how['step']} (last good checkpoint: {how['checkpoint'] or 'none'})"
+        for what, how in found
+    ]
+    if lines:
+        raise errors.Diverged(
+            f"{run.workdir}: diverged, {len(lines)} of the study's classifiers or their GANs; lower that learning rate "
+            "and use a new --workdir; all else is whole",
+            lines,
+        )

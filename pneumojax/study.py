@@ -11,7 +11,7 @@ from absl import logging
 from clu import platform
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from pneumojax import checkpoint, data, environment, errors, gan, plan, report, results, sharding, systems
+from pneumojax import checkpoint, data, embedding, environment, gan, plan, report, results, sharding, systems
 from pneumojax import run as runs
 from pneumojax import workdir as workdirs
 from pneumojax.config import frozen, validate
@@ -20,6 +20,7 @@ from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.evaluate import Prediction
 from pneumojax.gan import train as gan_train
+from pneumojax.gan.watch import Looks
 from pneumojax.jobs import Diverged, Place
 from pneumojax.metrics import Writer
 from pneumojax.plan import Plans, World
@@ -39,6 +40,7 @@ class Loaded(NamedTuple):
     images: Images  # these, and external ones behind them
     real: Any  # their pixels, uint8 [N, S, S] on the device, or `Streamed`
     external: dict[str, np.ndarray]  # part of the test → rows
+    looks: Looks  # at what GANs draw while they train
 
 
 class Planned(NamedTuple):
@@ -76,7 +78,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             diverged = classify(loaded, planned, generated, lost, place)
             write(loaded, planned, diverged, place)
             logging.info("whole: %s and %s", workdir / "results.json", workdir / "report.html")
-    complain(runs.load(workdir))
+    runs.complain(runs.load(workdir))
 
 
 def load(config: FrozenConfigDict, timings: Timings) -> Loaded:
@@ -85,6 +87,7 @@ def load(config: FrozenConfigDict, timings: Timings) -> Loaded:
     gan.check(gan_module, config.gan)
     with timings.of("weights"):
         prepared = system.prepare(config)
+        looks = looks_of(config)
     with timings.of("data"):
         own = data.load(config.data, config.model.image_size)
         data.check_classes(own, config.data)
@@ -92,7 +95,16 @@ def load(config: FrozenConfigDict, timings: Timings) -> Loaded:
     row_of = {name: row for row, name in enumerate(images.names)}
     rows = {f"external/{name}": np.array([row_of[n] for n in names], int) for name, names in external.items()}
     real, (own, images) = real_images(images, config), (one._replace(pixels=()) for one in (own, images))
-    return Loaded(config, gan_module, system, prepared, own, images, real, rows)
+    return Loaded(config, gan_module, system, prepared, own, images, real, rows, looks)
+
+
+def looks_of(config: FrozenConfigDict) -> Looks:
+    """How GANs' pictures are measured while they train. Errors: BadInput where the features' network cannot be had."""
+    quality = config.quality
+    if not quality.every:
+        return Looks()
+    made = embedding.load(quality.features, quality.weights, config.model.cache)
+    return Looks(quality.every, quality.images, made.features, made.name)
 
 
 def plan_of(loaded: Loaded, workdir: Path) -> Planned:
@@ -100,6 +112,7 @@ def plan_of(loaded: Loaded, workdir: Path) -> Planned:
     config, images = loaded.config, loaded.images
     plans, overlapping = plan.draw(loaded.own, loaded.external, len(images.names), config)
     plan.check_batches(plans, loaded.own.labels, loaded.gan, config)
+    plan.say_enlarged(plans, loaded.own, config)
     world = plan.world(images, plans, config.data.classes)
     check_memory(loaded, len(world.names))
     fits = [
@@ -172,15 +185,16 @@ def generate(loaded: Loaded, planned: Planned, place: Place) -> tuple[np.ndarray
     for one in planned.plans.values():
         starts = one.first_generated + np.cumsum([0, *one.generated])
         for stage, labels in one.gan_stages(loaded.gan, config.data.classes).items():
-            seen = one.seen_by_gan[np.isin(loaded.own.labels[one.seen_by_gan], labels)]
+            seen, inner = (rows[np.isin(loaded.own.labels[rows], labels)] for rows in (one.seen_by_gan, one.inner))
             wanted = {label: int(one.generated[label]) for label in labels}
-            orders.append(gan_train.Order(stage, seen, wanted, seed_of(config.seed, stage.name)))
+            orders.append(gan_train.Order(stage, seen, wanted, seed_of(config.seed, stage.name), inner))
             rows_of[stage] = np.concatenate([np.arange(starts[label], starts[label + 1]) for label in labels])
     if not orders:
         return images, lost
     platform.work_unit().set_task_status("GANs")
     with place.timings.of("gan"):
-        made = gan_train.make(gan_train.Recipe(loaded.gan, config.gan), orders, seen_by_gans(loaded), place)
+        recipe = gan_train.Recipe(loaded.gan, config.gan)
+        made = gan_train.make(recipe, orders, seen_by_gans(loaded), place, loaded.looks)
     for stage, rows in rows_of.items():
         if isinstance(made[stage], Diverged):
             named = made[stage]._replace(metric=f"gan_{stage.gan}/{made[stage].metric}")
@@ -282,24 +296,3 @@ def write(loaded: Loaded, planned: Planned, diverged: dict[Stage, Diverged], pla
     written = runs.load(workdir, facts)
     report.write(written, workdir)
     checkpoint.write_json(workdir / "results.json", facts)
-
-
-def complain(run: runs.Run) -> None:
-    """Errors: errors.Diverged where an arm of a whole run diverged."""
-    found = [
-        (f"trial {trial['trial']}, {protocol}, {name}", trial["diverged"])
-        for protocol, arms in run.results["protocols"].items()
-        for name, arm in arms.items()
-        for trial in arm["trials"]
-        if "diverged" in trial
-    ]
-    lines = [
-        f"{what}: {how['metric']} after step {how['step']} (last good checkpoint: {how['checkpoint'] or 'none'})"
-        for what, how in found
-    ]
-    if lines:
-        raise errors.Diverged(
-            f"{run.workdir}: diverged, {len(lines)} of the study's classifiers or their GANs; lower that learning rate "
-            "and use a new --workdir; all else is whole",
-            lines,
-        )

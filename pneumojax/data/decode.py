@@ -35,6 +35,7 @@ class Decoded(NamedTuple):
     why: str = ""
     passing: bool = False  # whether the same content may be readable another time
     turned: bool = False  # whether EXIF has turned it
+    side: int = 0  # pixels of the original's shorter one
     group: str = ""  # the Range that it alone would be shown by
     black: int = 0
     white: int = 0
@@ -68,7 +69,9 @@ def decode(content: bytes, name: str, size: int, fit: str, levels: Levels = ALON
     except Exception as error:  # one image must not stop the others
         return failed(unreadable(error))
     digest = hashlib.sha256(f"{picture.width} {picture.height}".encode() + pixels.tobytes()).hexdigest()[:32]
-    return Decoded(pixels, digest, picture.patient, "", False, picture.turned, *picture.own)
+    return Decoded(
+        pixels, digest, picture.patient, "", False, picture.turned, min(picture.width, picture.height), *picture.own
+    )
 
 
 def resize(picture: Picture, size: int, fit: str) -> np.ndarray:

@@ -20,7 +20,7 @@ from pneumojax.data.layout import Told
 from pneumojax.data.levels import ALONE, Levels
 from pneumojax.errors import BadInput, describe
 
-CACHE_VERSION = 6  # raise it when decoding changes
+CACHE_VERSION = 7  # raise it when decoding changes
 
 
 class Source(NamedTuple):
@@ -92,6 +92,7 @@ def images_of(source: Source, config, size: int) -> Images:
         skipped=skipped,
         left_out=source.left_out | ({"unreadable": len(skipped)} if skipped else {}),
         gray=gray,
+        sides=arrays["side"][readable],
     )
 
 

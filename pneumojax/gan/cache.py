@@ -25,6 +25,7 @@ from absl import logging
 from pneumojax import checkpoint, environment, jobs, loop, metrics, paths
 from pneumojax.data import pixels
 from pneumojax.errors import NotWritable, describe
+from pneumojax.gan import watch
 from pneumojax.jobs import Place
 from pneumojax.stage import Stage
 
@@ -68,7 +69,7 @@ def key_of(module: ModuleType, config, of_training: ModuleType, parts: dict[str,
     text = json.dumps(
         {
             "code": code_of(module)
-            | {one.__name__: inspect.getsource(one) for one in (of_training, loop, jobs, pixels)},
+            | {one.__name__: inspect.getsource(one) for one in (of_training, watch, loop, jobs, pixels)},
             "config": {name: value for name, value in config.to_dict().items() if name not in NO_PART},
             "settings": environment.settings(),
         },
@@ -98,6 +99,9 @@ def deliver(entry: Path | None, stage: Stage, images: Path, place: Place) -> Non
         with tempfile.TemporaryDirectory(prefix=".", dir=entry.parent) as folder:
             partial = Path(folder) / entry.name
             shutil.copytree(place.checkpoints(stage), partial / "checkpoint")
+            if (record := watch.record_of(watch.kept(place, stage))).exists():
+                shutil.copytree(watch.kept(place, stage), partial / "kept")
+                shutil.copy(record, partial / "kept.json")
             shutil.copy(images, partial / "images.npz")
             rows = [row for row in map(metrics.parted, metrics.read(place.workdir)) if row[1] == stage]
             for step, _, values in rows:
@@ -119,22 +123,17 @@ def fetch(entry: Path | None, stage: Stage, images: Path, place: Place) -> None:
         lines = json.loads((entry / "metrics.json").read_text())
         grids = {step: (entry / f"{step}.png").read_bytes() for step, values in lines if "grid" in values}
         os.listdir(entry / "checkpoint" / str(lines[-1][0]))
-        for path in (entry / "checkpoint").rglob("*"):  # what cannot be read is damaged; what then fails is writing
+        for path in entry.rglob("*"):  # what cannot be read is damaged; what then fails is writing
             if not path.is_dir():
                 path.read_bytes()
     except (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile) as error:
         logging.warning("%s is damaged (%s): %s is made anew", entry, describe(error), stage.name)
         shutil.rmtree(entry, ignore_errors=True)  # or what is made anew would not be kept
         return
-    target = place.checkpoints(stage)
-    copied = target.with_name(f".{target.name}.partial")
-    for folder in (target, copied):
-        shutil.rmtree(folder, ignore_errors=True)
-    try:
-        shutil.copytree(entry / "checkpoint", copied)
-    except shutil.Error as error:  # [(from, to, why)], where other errors of the system have a number and a path
-        raise NotWritable(f"{copied}: {error.args[0][0][2]}; free space there or choose another --workdir") from error
-    copied.rename(target)
+    copy(entry / "checkpoint", place.checkpoints(stage))
+    if (entry / "kept.json").exists():
+        copy(entry / "kept", kept := watch.kept(place, stage))
+        checkpoint.write_bytes(watch.record_of(kept), (entry / "kept.json").read_bytes())
     for step, values in lines:
         if "grid" in values:
             place.writer.write_grid(stage, step, grids[step])
@@ -142,3 +141,15 @@ def fetch(entry: Path | None, stage: Stage, images: Path, place: Place) -> None:
             place.writer.write_scalars(stage, step, values)
     checkpoint.write_arrays(images, **arrays)  # last: its being there says that all is
     logging.info("%s was made before: %s", stage.name, entry)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copies a folder, whole or not at all, in place of what was there."""
+    copied = target.with_name(f".{target.name}.partial")
+    for folder in (target, copied):
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        shutil.copytree(source, copied)
+    except shutil.Error as error:  # [(from, to, why)], where other errors of the system have a number and a path
+        raise NotWritable(f"{copied}: {error.args[0][0][2]}; free space there or choose another --workdir") from error
+    copied.rename(target)

@@ -18,7 +18,8 @@ from PIL import Image
 from pneumojax import checkpoint, gan, loop
 from pneumojax.data import pixels
 from pneumojax.data.table import Table
-from pneumojax.gan import cache
+from pneumojax.gan import cache, watch
+from pneumojax.gan.watch import Looks, Watch
 from pneumojax.jobs import Batch, Diverged, Job, Place, layout_of
 from pneumojax.stage import Stage
 
@@ -40,6 +41,7 @@ class Order(NamedTuple):
     rows: np.ndarray  # int [n], the images of the table that it may see
     wanted: dict[int, int]  # label → images
     seed: int
+    inner: np.ndarray = np.zeros(0, int)  # int [m], images of the table that it does not see, to choose its state by
 
 
 def step(state, batch: Batch, key, constants, recipe: Recipe):
@@ -65,7 +67,9 @@ def fresh(key, recipe: Recipe):
     return recipe.gan.init(key, recipe.config)
 
 
-def make(recipe: Recipe, orders: Sequence[Order], table: Table, place: Place) -> dict[Stage, np.ndarray | Diverged]:
+def make(
+    recipe: Recipe, orders: Sequence[Order], table: Table, place: Place, looks: Looks
+) -> dict[Stage, np.ndarray | Diverged]:
     """Trains what was not trained before, here or by another run that shares `config.cache`, and draws the images.
 
     Args:
@@ -73,12 +77,13 @@ def make(recipe: Recipe, orders: Sequence[Order], table: Table, place: Place) ->
       orders: what is to be made.
       table: uint8 [N, S, S], S = config.image_size.
       place: where checkpoints, losses and sample grids go.
+      looks: how its pictures are measured while it trains.
 
     Returns: stage → uint8 [wanted, S, S], label after label; or how it diverged.
     """
     workdir, by_stage = place.workdir, {order.stage: order for order in orders}
     spread = layout_of(len(orders), together=False).spread
-    keys = {order.stage: content_key(recipe, order, table, spread) for order in orders}
+    keys = {order.stage: content_key(recipe, order, table, looks, spread) for order in orders}
     entries = {stage: cache.entry_of(recipe.config, key) for stage, key in keys.items()}
     for stage, entry in entries.items():
         images = images_path(workdir, stage)
@@ -86,24 +91,38 @@ def make(recipe: Recipe, orders: Sequence[Order], table: Table, place: Place) ->
         (cache.deliver if images.exists() else cache.fetch)(entry, stage, images, place)
     made: dict[Stage, np.ndarray | Diverged] = {}
     jobs = [job_of(recipe, order, workdir) for order in orders]
-    show = partial(show_samples, recipe, by_stage, place)
+    sights = {} if all(job.done for job in jobs) else {o.stage: sight_of(o, table, looks) for o in orders}
+    show = partial(look, recipe, by_stage, Watch(looks, sights, {}), place)
     for job, state in loop.train(step, jobs, table, {}, recipe, place, after=show):
         stage = job.stage
         if isinstance(state, Diverged):
             made[stage] = state
         elif not job.done:
-            images = generate(recipe, by_stage[stage], state)
+            images = generate(recipe, by_stage[stage], watch.chosen(place, stage, state, sights[stage]))
             checkpoint.write_arrays(images_path(workdir, stage), images=images)
             cache.deliver(entries[stage], stage, images_path(workdir, stage), place)
     at_rest = [stage for stage in by_stage if stage not in made]
     return made | {stage: checkpoint.read_arrays(images_path(workdir, stage))["images"] for stage in at_rest}
 
 
-def content_key(recipe: Recipe, order: Order, table: Table, spread: bool = False) -> str:
+def content_key(recipe: Recipe, order: Order, table: Table, looks: Looks, spread: bool = False) -> str:
     """The name of what is made, by all that its bits depend on; `spread`: each job on a device of its own."""
     seen = {"pixels": np.asarray(table.examples[order.rows]), "labels": table.labels[order.rows]}
-    wanted = json.dumps([order.seed, sorted(order.wanted.items()), spread])
+    if looks.every:
+        seen |= {"inner": np.asarray(table.examples[order.inner]), "inner_labels": table.labels[order.inner]}
+    measured = [looks.every, looks.images, looks.name]
+    wanted = json.dumps([order.seed, sorted(order.wanted.items()), spread, measured])
     return cache.key_of(recipe.gan, recipe.config, sys.modules[__name__], seen | {"wanted": wanted})
+
+
+def sight_of(order: Order, table: Table, looks: Looks) -> watch.Sight:
+    """The real images that a GAN's pictures are held against, by label."""
+
+    def of_label(rows: np.ndarray) -> dict[int, np.ndarray]:
+        own = {label: rows[table.labels[rows] == label] for label in order.wanted}
+        return {label: np.asarray(table.examples[chosen]) for label, chosen in own.items()}
+
+    return watch.sight(of_label(order.rows), of_label(order.inner), looks)
 
 
 def images_path(workdir: Path, stage: Stage) -> Path:
@@ -124,28 +143,51 @@ def job_of(recipe: Recipe, order: Order, workdir: Path) -> Job:
     )
 
 
-def show_samples(recipe: Recipe, orders: dict[Stage, Order], place: Place, stage: Stage, step: int, state) -> None:
-    """Writes a grid of samples of fixed latents, each `config.sample_every` steps and at the end."""
-    config, order = recipe.config, orders[stage]
-    last = len(job_of(recipe, order, place.workdir).rows)
-    if step % config.sample_every < config.log_every or step == last:
-        key = jax.random.fold_in(jax.random.key(order.seed), 2)
-        latents = jax.random.normal(key, (GRID * GRID, config.latent_dim))
-        labels = jnp.asarray(np.resize(sorted(order.wanted), GRID * GRID), jnp.int32)
-        place.writer.write_grid(stage, step, png(grid(np.asarray(draw(state, latents, labels, recipe)))))
+def look(recipe: Recipe, orders: dict[Stage, Order], watching: Watch, place: Place, stage: Stage, step: int, state):
+    """Shows and measures what a state draws, where either is due, and keeps the state if it should be kept."""
+    config, order, looks, sight = recipe.config, orders[stage], watching.looks, watching.sights[stage]
+    is_last = step == len(job_of(recipe, order, place.workdir).rows)
+
+    def due(every: int) -> bool:
+        return every > 0 and (is_last or step % every < config.log_every)
+
+    if due(config.sample_every) or due(looks.every):
+        tiles, labels = fixed_samples(recipe, order, state)
+        drawn = {label: tiles[labels == label] for label in order.wanted}
+        seen = {"spread": watch.spread(sight, drawn)}
+        if due(config.sample_every):
+            place.writer.write_grid(stage, step, png(grid(tiles)))
+        if due(looks.every):
+            drawn = by_label(recipe, order._replace(wanted=dict.fromkeys(order.wanted, looks.images)), state)
+            seen["kid"] = watch.kid(sight, drawn, looks)
+        place.writer.write_scalars(stage, step, seen)
+        watch.keep(watching, stage, step, state, seen, place)
+
+
+def fixed_samples(recipe: Recipe, order: Order, state) -> tuple[np.ndarray, np.ndarray]:
+    """What a state draws of the same latents at every step: uint8 [GRID², S, S], and their labels, in turn."""
+    key = jax.random.fold_in(jax.random.key(order.seed), 2)
+    latents = jax.random.normal(key, (GRID * GRID, recipe.config.latent_dim))
+    labels = np.resize(sorted(order.wanted), GRID * GRID).astype(np.int32)
+    return np.asarray(draw(state, latents, jnp.asarray(labels), recipe)), labels
 
 
 def generate(recipe: Recipe, order: Order, state) -> np.ndarray:
     """The images that are wanted of a state, label after label: uint8 [wanted, S, S]."""
+    return np.concatenate(list(by_label(recipe, order, state).values()))
+
+
+def by_label(recipe: Recipe, order: Order, state) -> dict[int, np.ndarray]:
+    """The images that are wanted of a state, label → uint8 [n, S, S]."""
     config, key = recipe.config, jax.random.fold_in(jax.random.key(order.seed), 3)
-    pictures = [np.zeros((0, config.image_size, config.image_size), np.uint8)]
+    drawn = {}
     for label, count in sorted(order.wanted.items()):
         chunks = -(-count // CHUNK)
         latents = jax.random.normal(jax.random.fold_in(key, label), (chunks, CHUNK, config.latent_dim))
         labels = jnp.full(CHUNK, label, jnp.int32)
-        drawn = jax.device_get([draw(state, chunk, labels, recipe) for chunk in latents])
-        pictures.append(np.concatenate([pictures[0], *drawn])[:count])
-    return np.concatenate(pictures)
+        made = jax.device_get([draw(state, chunk, labels, recipe) for chunk in latents])
+        drawn[label] = np.concatenate([np.zeros((0, config.image_size, config.image_size), np.uint8), *made])[:count]
+    return drawn
 
 
 def grid(tiles: np.ndarray) -> np.ndarray:
