@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pneumojax import evaluate, metrics
+from pneumojax import checkpoint, evaluate, metrics
 from pneumojax.evaluate import Prediction
 from pneumojax.jobs import Diverged
 from pneumojax.plan import Plans
@@ -54,8 +54,11 @@ def arm_of(known: dict, scores: dict | None) -> dict:
 
 
 def gan_of(config, workdir: Path) -> dict:
-    """Name of the GAN and its last losses: {"name", "losses": {stage/metric: {"step", "value"}}}."""
-    losses = {}
+    """Of the GANs: {"name", "losses": {stage/metric: {"step", "value"}}, "drawn_from": {stage: step}}.
+
+    `losses` are the last ones; `drawn_from` has the stages whose state was chosen by its KID.
+    """
+    losses, drawn_from = {}, {}
     for step, stage, values in map(metrics.parted, metrics.read(workdir)):
         if stage.gan:
             losses |= {
@@ -63,4 +66,9 @@ def gan_of(config, workdir: Path) -> dict:
                 for name, value in values.items()
                 if name != "grid"
             }
-    return {"name": config.gan.name, "losses": dict(sorted(losses.items()))}
+    for path in sorted((workdir / "checkpoints").glob("*/*/gan_*.kept.json")) if config.quality.inner else ():
+        with checkpoint.record_of_run(path):
+            drawn_from[str(path.relative_to(workdir / "checkpoints")).removesuffix(".kept.json")] = (
+                checkpoint.read_json(path)["step"]
+            )
+    return {"name": config.gan.name, "losses": dict(sorted(losses.items())), "drawn_from": drawn_from}

@@ -74,9 +74,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
             environment.record(workdir / "environment.json", plan.own_modules(config), begun)
             platform.work_unit().create_artifact(platform.ArtifactType.DIRECTORY, str(workdir), "workdir")
             place = Place(workdir, Writer(workdir, resolved), timings)
-            generated, lost = generate(loaded, planned, place)
-            diverged = classify(loaded, planned, generated, lost, place)
-            write(loaded, planned, diverged, place)
+            generated = generate(loaded, planned, place)
+            diverged = classify(loaded, planned, generated, place)
+            write(loaded, planned, generated, diverged, place)
             logging.info("whole: %s and %s", workdir / "results.json", workdir / "report.html")
     runs.complain(runs.load(workdir))
 
@@ -172,15 +172,19 @@ def seen_by_gans(loaded: Loaded) -> Table:
     return Table(sharding.replicate(at_rest.pixels), own.labels)
 
 
-def generate(loaded: Loaded, planned: Planned, place: Place) -> tuple[np.ndarray, dict[int, Diverged]]:
-    """All GANs of a study.
+class Generated(NamedTuple):
+    """What the GANs of a study make."""
 
-    Returns: (uint8 [M, G, G], what they make, in the order of their rows; rows that a GAN which diverged leaves black,
-    and how it did).
-    """
+    images: np.ndarray  # uint8 [M, G, G], in the order of their rows; black where a GAN diverged
+    lost: dict[int, Diverged]  # rows that a GAN which diverged leaves black, and how it did
+    collapsed: dict[str, str]  # GANs whose pictures are all but the same, by stage, and how that shows
+
+
+def generate(loaded: Loaded, planned: Planned, place: Place) -> Generated:
+    """All GANs of a study."""
     config, first = loaded.config, len(loaded.images.names)
     size, count = config.gan.image_size, len(planned.world.names) - first
-    images, lost = np.zeros((count, size, size), np.uint8), {}
+    images, lost, collapsed = np.zeros((count, size, size), np.uint8), {}, {}
     orders, rows_of = [], {}
     for one in planned.plans.values():
         starts = one.first_generated + np.cumsum([0, *one.generated])
@@ -190,32 +194,35 @@ def generate(loaded: Loaded, planned: Planned, place: Place) -> tuple[np.ndarray
             orders.append(gan_train.Order(stage, seen, wanted, seed_of(config.seed, stage.name), inner))
             rows_of[stage] = np.concatenate([np.arange(starts[label], starts[label + 1]) for label in labels])
     if not orders:
-        return images, lost
+        return Generated(images, lost, collapsed)
     platform.work_unit().set_task_status("GANs")
     with place.timings.of("gan"):
-        recipe = gan_train.Recipe(loaded.gan, config.gan)
-        made = gan_train.make(recipe, orders, seen_by_gans(loaded), place, loaded.looks)
-    for stage, rows in rows_of.items():
+        recipe, table = gan_train.Recipe(loaded.gan, config.gan), seen_by_gans(loaded)
+        made = gan_train.make(recipe, orders, table, place, loaded.looks)
+    for order in orders:
+        stage, rows = order.stage, rows_of[order.stage]
         if isinstance(made[stage], Diverged):
             named = made[stage]._replace(metric=f"gan_{stage.gan}/{made[stage].metric}")
             lost |= dict.fromkeys(rows.tolist(), named)
         else:
             images[rows - first] = made[stage]
-    return images, lost
+            if why := gan_train.collapse(order, table, made[stage]):
+                collapsed[stage.name] = why
+    return Generated(images, lost, collapsed)
 
 
-def classify(
-    loaded: Loaded, planned: Planned, generated, lost: dict[int, Diverged], place: Place
-) -> dict[Stage, Diverged]:
+def classify(loaded: Loaded, planned: Planned, generated: Generated, place: Place) -> dict[Stage, Diverged]:
     """The logits of all classifiers, each kept in a file of its own. Returns: those that diverged."""
     platform.work_unit().set_task_status("classifiers")
-    diverged = {}
+    diverged, lost = {}, generated.lost
     for fit in planned.fits:
         missing = [row for row in (*fit.train.tolist(), *fit.tested.tolist()) if row in lost] if lost else []
         if missing:
             diverged[fit.stage] = lost[missing[0]]
     fits = [fit for fit in planned.fits if fit.stage not in diverged]
-    table = Table(loaded.real, planned.world.labels, sharding.replicate(generated) if len(generated) else None)
+    table = Table(
+        loaded.real, planned.world.labels, sharding.replicate(generated.images) if len(generated.images) else None
+    )
     arms = {Stage(*key, arm=name): arm for key, one in planned.plans.items() for name, arm in one.arms.items()}
     if all(fit.done for fit in fits):
         return diverged
@@ -260,7 +267,9 @@ def predictions_of(planned: Planned, diverged, workdir: Path) -> list[Prediction
     return found
 
 
-def write(loaded: Loaded, planned: Planned, diverged: dict[Stage, Diverged], place: Place) -> None:
+def write(
+    loaded: Loaded, planned: Planned, generated: Generated, diverged: dict[Stage, Diverged], place: Place
+) -> None:
     """Scores, predictions, the page, and results.json last: its being there says that all is whole."""
     config, own, workdir = loaded.config, loaded.own, place.workdir
     place.writer.close()
@@ -288,7 +297,7 @@ def write(loaded: Loaded, planned: Planned, diverged: dict[Stage, Diverged], pla
         },
         "classifier": {"system": config.system.name, **loaded.prepared.facts},
         **scored,
-        "gan": results.gan_of(config, workdir),
+        "gan": results.gan_of(config, workdir) | {"collapsed": generated.collapsed},
         "timings_s": place.timings.seconds,
         "environment": environment.joined(environment.recorded(workdir / "environment.json")),
     }

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from ml_collections import FrozenConfigDict
 from PIL import Image
 
@@ -125,6 +126,17 @@ def sight_of(order: Order, table: Table, looks: Looks) -> watch.Sight:
     return watch.sight(of_label(order.rows), of_label(order.inner), looks)
 
 
+def collapse(order: Order, table: Table, images: np.ndarray) -> str | None:
+    """Why images that a GAN made, uint8 [wanted, S, S], are all but the same; None where they differ."""
+    counts = sorted(order.wanted.items())
+    parts = np.split(images, np.cumsum([count for _, count in counts])[:-1])
+    drawn = {label: part for (label, _), part in zip(counts, parts, strict=True) if len(part)}
+    why = watch.collapse(sight_of(order, table, Looks()), drawn)
+    if why:
+        logging.warning("%s has collapsed: %s", order.stage.name, why)
+    return why
+
+
 def images_path(workdir: Path, stage: Stage) -> Path:
     """Where the generated images of a stage are kept."""
     return workdir / "checkpoints" / f"{stage.name}.npz"
@@ -153,15 +165,15 @@ def look(recipe: Recipe, orders: dict[Stage, Order], watching: Watch, place: Pla
 
     if due(config.sample_every) or due(looks.every):
         tiles, labels = fixed_samples(recipe, order, state)
-        drawn = {label: tiles[labels == label] for label in order.wanted}
-        seen = {"spread": watch.spread(sight, drawn)}
+        why, kid = watch.collapse(sight, {label: tiles[labels == label] for label in order.wanted}), None
         if due(config.sample_every):
             place.writer.write_grid(stage, step, png(grid(tiles)))
         if due(looks.every):
-            drawn = by_label(recipe, order._replace(wanted=dict.fromkeys(order.wanted, looks.images)), state)
-            seen["kid"] = watch.kid(sight, drawn, looks)
-        place.writer.write_scalars(stage, step, seen)
-        watch.keep(watching, stage, step, state, seen, place)
+            wanted = order._replace(wanted=dict.fromkeys(order.wanted, looks.images))
+            kid = watch.kid(sight, by_label(recipe, wanted, state), looks)
+        if kid is not None:
+            place.writer.write_scalars(stage, step, {"kid": kid})
+        watch.keep(watching, stage, step, state, why, kid, place)
 
 
 def fixed_samples(recipe: Recipe, order: Order, state) -> tuple[np.ndarray, np.ndarray]:

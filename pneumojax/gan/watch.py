@@ -50,33 +50,45 @@ def sight(real: dict[int, np.ndarray], inner: dict[int, np.ndarray], looks: Look
     return Sight(real, {label: looks.embed(images) for label, images in held_against.items()}, choosing)
 
 
-def spread(sight: Sight, drawn: dict[int, np.ndarray]) -> float:
-    """How much pictures, label → uint8 [n, S, S], differ from each other, relative to real ones; of the worst label."""
-    return min(quality.spread(images) / quality.spread(sight.real[label]) for label, images in drawn.items())
+def collapse(sight: Sight, drawn: dict[int, np.ndarray]) -> str | None:
+    """Why pictures, label → uint8 [n, S, S], are all but the same, or show nothing; None where they do."""
+    reasons = (quality.collapsed(sight.real[label], images) for label, images in drawn.items())
+    return next(filter(None, reasons), None)
 
 
-def kid(sight: Sight, drawn: dict[int, np.ndarray], looks: Looks) -> float:
-    """The KID of pictures, label → uint8 [n, S, S]; the mean of the labels."""
+def kid(sight: Sight, drawn: dict[int, np.ndarray], looks: Looks) -> float | None:
+    """The KID of pictures, label → uint8 [n, S, S], the mean of the labels; None where one of them has none."""
     found = []
     for label, images in drawn.items():
         scale = quality.scale_of(sight.features[label])
-        found.append(quality.kid(scale * sight.features[label], scale * looks.embed(images)))
-    return float(np.mean(found))
+        real, generated = scale * sight.features[label], scale * looks.embed(images)
+        found.append(quality.measured(quality.kid, real, generated).value)
+    return None if None in found else float(np.mean(found))
 
 
-def keep(watch: Watch, stage: Stage, step: int, state, seen: dict[str, float], place: Place) -> None:
-    """Keeps a state, or the last good one, where it should be kept; `seen` are its "spread" and, if due, "kid"."""
+def keep(watch: Watch, stage: Stage, step: int, state, why: str | None, kid: float | None, place: Place) -> None:
+    """Keeps a state, or the last good one, where it should be kept.
+
+    Args:
+      watch: what is watched.
+      stage: whose state it is.
+      step: how many steps are done.
+      state: a tree of arrays.
+      why: it has collapsed, if it has.
+      kid: of its pictures, if it was measured.
+      place: where checkpoints go.
+    """
     choosing, good = watch.sights[stage].choosing, watch.good
-    if seen["spread"] < quality.COLLAPSED:
+    if why:
         if stage in good:
-            what = f"their spread is {seen['spread']:.3f} of that of real ones, below {quality.COLLAPSED}"
-            logging.warning("%s step %d has collapsed, its pictures are all but the same: %s", stage.name, step, what)
+            logging.warning("%s has collapsed after step %d: %s", stage.name, step, why)
+            last_good = good.pop(stage)
             if not choosing:
-                save(stage, *good.pop(stage), {}, place)
+                save(stage, *last_good, {}, place)
         return
     good[stage] = step, state
-    if choosing and "kid" in seen and seen["kid"] < lowest(place, stage):
-        save(stage, step, state, {"kid": seen["kid"]}, place)
+    if choosing and kid is not None and kid < lowest(place, stage):
+        save(stage, step, state, {"kid": kid}, place)
 
 
 def save(stage: Stage, step: int, state, record: dict, place: Place) -> None:
