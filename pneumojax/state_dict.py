@@ -20,7 +20,7 @@ from pneumojax.weights import is_tensor, shown
 DEEPEST = 8
 WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 COUNTERS = re.compile(r"(.*\.)?num_batches_tracked|n_averaged")  # of batch norm; of torch.optim.swa_utils
-AUXILIARY = re.compile(r"aux\d\..*")  # heads of GoogLeNet, of use in training only
+AUXILIARY = re.compile(r"(aux\d|AuxLogits)\..*")  # heads of GoogLeNet and Inception, of use in training only
 
 
 class Found(NamedTuple):

@@ -25,6 +25,7 @@ ENUMS = {  # torchvision's names of the published weights
     "squeezenet": "SqueezeNet1_1_Weights.IMAGENET1K_V1",
     "squeezenet1_0": "SqueezeNet1_0_Weights.IMAGENET1K_V1",
     "googlenet": "GoogLeNet_Weights.IMAGENET1K_V1",
+    "inception_v3": "Inception_V3_Weights.IMAGENET1K_V1",
     "resnet18": "ResNet18_Weights.IMAGENET1K_V1",
 }
 DTYPES = {  # of .safetensors

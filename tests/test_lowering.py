@@ -14,7 +14,7 @@ from pneumojax.jobs import Batch
 
 NAMES = lookup.names("pneumojax.models", "Model")
 AUGMENTATION = {"flip": True, "shift": 5, "rotation": 10.0, "zoom": 0.1, "shear": 5.0}
-BATCH, SIZE, WIDTH = 4, 64, 8
+BATCH, SIZE, WIDTH = 4, 80, 8
 
 
 @cache

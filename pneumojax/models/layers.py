@@ -104,6 +104,16 @@ def line_max_backward(axis, window, stride, residuals, gradient):
 line_max.defvjp(line_max_forward, line_max_backward)
 
 
+def average_pool(x, window: int, padding: int, count_padding: bool):
+    """Average pooling of stride 1. PyTorch's counts the padding's zeros unless told otherwise, TensorFlow's does not."""
+
+    def sums(x):
+        x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+        return sum(places_of(sum(places_of(x, 2, window, 1)), 1, window, 1))
+
+    return sums(x) / (window**2 if count_padding else sums(jnp.ones((1, *x.shape[1:3], 1), x.dtype)))
+
+
 def adaptive_average_pool(x, size: int):
     """PyTorch's AdaptiveAvgPool2d: bins from floor(i * H / size) to ceil((i + 1) * H / size)."""
     for axis in (1, 2):
