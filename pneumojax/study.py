@@ -174,7 +174,7 @@ def generate(loaded: Loaded, planned: Planned, place: Place) -> tuple[np.ndarray
         for stage, labels in one.gan_stages(loaded.gan, config.data.classes).items():
             seen = one.seen_by_gan[np.isin(loaded.own.labels[one.seen_by_gan], labels)]
             wanted = {label: int(one.generated[label]) for label in labels}
-            orders.append(gan_train.Order(stage, seen, wanted, seed_of(config.seed, stage.name)))
+            orders.append(gan_train.Order(stage, seen, wanted, seed_of(config.seed, stage.name), config.data.classes))
             rows_of[stage] = np.concatenate([np.arange(starts[label], starts[label + 1]) for label in labels])
     if not orders:
         return images, lost

@@ -25,6 +25,7 @@ from absl import logging
 from pneumojax import checkpoint, environment, jobs, loop, metrics, paths
 from pneumojax.data import pixels
 from pneumojax.errors import NotWritable, describe
+from pneumojax.gan import pictures
 from pneumojax.jobs import Place
 from pneumojax.stage import Stage
 
@@ -68,7 +69,7 @@ def key_of(module: ModuleType, config, of_training: ModuleType, parts: dict[str,
     text = json.dumps(
         {
             "code": code_of(module)
-            | {one.__name__: inspect.getsource(one) for one in (of_training, loop, jobs, pixels)},
+            | {one.__name__: inspect.getsource(one) for one in (of_training, loop, jobs, pixels, pictures)},
             "config": {name: value for name, value in config.to_dict().items() if name not in NO_PART},
             "settings": environment.settings(),
         },

@@ -1,6 +1,5 @@
 """Trains any GAN that keeps the contract, and draws images from it; what another run has made is not made again."""
 
-import io
 import json
 import sys
 from collections.abc import Sequence
@@ -13,16 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
-from PIL import Image
 
-from pneumojax import checkpoint, loop
+from pneumojax import checkpoint, loop, metrics
 from pneumojax.data import pixels
 from pneumojax.data.table import Table
-from pneumojax.gan import cache
+from pneumojax.gan import cache, pictures
 from pneumojax.jobs import Batch, Diverged, Job, Place, layout_of
 from pneumojax.stage import Stage
 
-GRID = 8  # images along each side of a sample grid
 CHUNK = 128  # images generated at a time
 
 
@@ -40,6 +37,7 @@ class Order(NamedTuple):
     rows: np.ndarray  # int [n], the images of the table that it may see
     wanted: dict[int, int]  # label → images
     seed: int
+    classes: Sequence[str]  # names of the labels, for pictures
 
 
 def step(state, batch: Batch, key, constants, recipe: Recipe):
@@ -86,7 +84,7 @@ def make(recipe: Recipe, orders: Sequence[Order], table: Table, place: Place) ->
         (cache.deliver if images.exists() else cache.fetch)(entry, stage, images, place)
     made: dict[Stage, np.ndarray | Diverged] = {}
     jobs = [job_of(recipe, order, workdir) for order in orders]
-    show = partial(show_samples, recipe, by_stage, place)
+    show = partial(show_samples, recipe, by_stage, table, place)
     for job, state in loop.train(step, jobs, table, {}, recipe, place, after=show):
         stage = job.stage
         if isinstance(state, Diverged):
@@ -95,6 +93,7 @@ def make(recipe: Recipe, orders: Sequence[Order], table: Table, place: Place) ->
             images = generate(recipe, by_stage[stage], state)
             checkpoint.write_arrays(images_path(workdir, stage), images=images)
             cache.deliver(entries[stage], stage, images_path(workdir, stage), place)
+    show_progress(recipe, orders, place)
     at_rest = [stage for stage in by_stage if stage not in made]
     return made | {stage: checkpoint.read_arrays(images_path(workdir, stage))["images"] for stage in at_rest}
 
@@ -102,7 +101,8 @@ def make(recipe: Recipe, orders: Sequence[Order], table: Table, place: Place) ->
 def content_key(recipe: Recipe, order: Order, table: Table, spread: bool = False) -> str:
     """The name of what is made, by all that its bits depend on; `spread`: each job on a device of its own."""
     seen = {"pixels": np.asarray(table.examples[order.rows]), "labels": table.labels[order.rows]}
-    wanted = json.dumps([order.seed, sorted(order.wanted.items()), spread])
+    named = [order.classes[label] for label in sorted(order.wanted)]
+    wanted = json.dumps([order.seed, sorted(order.wanted.items()), named, spread])
     return cache.key_of(recipe.gan, recipe.config, sys.modules[__name__], seen | {"wanted": wanted})
 
 
@@ -124,38 +124,61 @@ def job_of(recipe: Recipe, order: Order, workdir: Path) -> Job:
     )
 
 
-def show_samples(recipe: Recipe, orders: dict[Stage, Order], place: Place, stage: Stage, step: int, state) -> None:
-    """Writes a grid of samples of fixed latents, each `config.sample_every` steps and at the end."""
+def show_samples(
+    recipe: Recipe, orders: dict[Stage, Order], table: Table, place: Place, stage: Stage, step: int, state
+) -> None:
+    """Writes a sheet of samples of fixed latents, each `config.sample_every` steps and at the end.
+
+    Real images stand beside; all classes of a state have the same latents.
+    """
     config, order = recipe.config, orders[stage]
     last = len(job_of(recipe, order, place.workdir).rows)
     if step % config.sample_every < config.log_every or step == last:
-        key = jax.random.fold_in(jax.random.key(order.seed), 2)
-        latents = jax.random.normal(key, (GRID * GRID, config.latent_dim))
-        labels = jnp.asarray(np.resize(sorted(order.wanted), GRID * GRID), jnp.int32)
-        place.writer.write_grid(stage, step, png(grid(np.asarray(draw(state, latents, labels, recipe)))))
+        key, counts = jax.random.fold_in(jax.random.key(order.seed), 2), pictures.counts(config.image_size)
+        fixed = jax.random.normal(key, (counts.generated, config.latent_dim))
+        latents = jnp.concatenate([fixed, great_circles(key, 1, counts.between, config.latent_dim)])
+        sheets = []
+        for label in sorted(order.wanted):
+            drawn = np.asarray(draw(state, latents, jnp.full(len(latents), label, jnp.int32), recipe))
+            own = order.rows[table.labels[order.rows] == label]
+            shown = own[np.linspace(0, len(own) - 1, min(counts.real, len(own))).astype(int)]  # of many patients
+            parts = drawn[: counts.generated], np.asarray(table.examples[shown]), drawn[counts.generated :]
+            sheets.append(pictures.sheet(order.classes[label], step, *parts))
+        place.writer.write_grid(stage, step, pictures.png(pictures.below(sheets)))
+
+
+def great_circles(key, count: int, points: int, latent_dim: int) -> np.ndarray:
+    """Latents from one to another along great circles, float32 [count * points, Z], path after path.
+
+    cos t · a + sin t · b of independent a and b from N(0, 1) is from N(0, 1) at every t: each is what a GAN has learnt.
+    """
+    ends = np.asarray(jax.random.normal(jax.random.fold_in(key, 1), (count, 2, latent_dim)))
+    angles = np.linspace(0, np.pi / 2, points)
+    weights = np.stack([np.cos(angles), np.sin(angles)], 1)[None, :, :, None]
+    return (weights * ends[:, None]).sum(2).astype(np.float32).reshape(-1, latent_dim)
+
+
+def show_progress(recipe: Recipe, orders: Sequence[Order], place: Place) -> None:
+    """Animates the sheets of each state, where there are several, beside them."""
+    lines = [metrics.parted(row) for row in metrics.read(place.workdir)]
+    for order in orders:
+        path = place.workdir / "samples" / pictures.progress_name(order.stage)
+        of_step = {step: values["grid"] for step, stage, values in lines if stage == order.stage and "grid" in values}
+        sheets = [place.workdir / name for _, name in sorted(of_step.items())]
+        if len(sheets) > 1 and not path.exists() and all(map(Path.exists, sheets)):
+            read = map(pictures.read, sheets)
+            frames = [pictures.frame(one, recipe.config.image_size, len(order.wanted)) for one in read]
+            checkpoint.write_bytes(path, pictures.webp(frames, quality=80))
 
 
 def generate(recipe: Recipe, order: Order, state) -> np.ndarray:
     """The images that are wanted of a state, label after label: uint8 [wanted, S, S]."""
     config, key = recipe.config, jax.random.fold_in(jax.random.key(order.seed), 3)
-    pictures = [np.zeros((0, config.image_size, config.image_size), np.uint8)]
+    images = [np.zeros((0, config.image_size, config.image_size), np.uint8)]
     for label, count in sorted(order.wanted.items()):
         chunks = -(-count // CHUNK)
         latents = jax.random.normal(jax.random.fold_in(key, label), (chunks, CHUNK, config.latent_dim))
         labels = jnp.full(CHUNK, label, jnp.int32)
         drawn = jax.device_get([draw(state, chunk, labels, recipe) for chunk in latents])
-        pictures.append(np.concatenate([pictures[0], *drawn])[:count])
-    return np.concatenate(pictures)
-
-
-def grid(tiles: np.ndarray) -> np.ndarray:
-    """[GRID², S, S] → one picture [GRID·S, GRID·S]."""
-    size = tiles.shape[1]
-    return tiles.reshape(GRID, GRID, size, size).transpose(0, 2, 1, 3).reshape(GRID * size, GRID * size)
-
-
-def png(picture: np.ndarray) -> bytes:
-    """uint8 [H, W] as a PNG."""
-    content = io.BytesIO()
-    Image.fromarray(picture).save(content, "PNG", optimize=True)
-    return content.getvalue()
+        images.append(np.concatenate([images[0], *drawn])[:count])
+    return np.concatenate(images)
