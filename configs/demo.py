@@ -28,7 +28,7 @@ def get_config():
     c.gan.beta2 = 0.99
     c.gan.flip = False  # phantoms have their hearts on one side
     c.gan.log_every = 50
-    c.gan.sample_every = 200
+    c.gan.sample_every = 100
     c.gan.save_every = 400
     c.model.image_size = 64
     c.model.width = 8

@@ -191,7 +191,8 @@ def generate(loaded: Loaded, planned: Planned, place: Place) -> Generated:
         for stage, labels in one.gan_stages(loaded.gan, config.data.classes).items():
             seen, inner = (rows[np.isin(loaded.own.labels[rows], labels)] for rows in (one.seen_by_gan, one.inner))
             wanted = {label: int(one.generated[label]) for label in labels}
-            orders.append(gan_train.Order(stage, seen, wanted, seed_of(config.seed, stage.name), inner))
+            seed = seed_of(config.seed, stage.name)
+            orders.append(gan_train.Order(stage, seen, wanted, seed, config.data.classes, inner))
             rows_of[stage] = np.concatenate([np.arange(starts[label], starts[label + 1]) for label in labels])
     if not orders:
         return Generated(images, lost, collapsed)

@@ -187,7 +187,13 @@ def table(size: int = 64, classes: int = 2) -> Table:
 def orders(module, classes, labels: np.ndarray, wanted: int = 3) -> list[Order]:
     """An order for each state that a GAN needs, of the first 18 rows."""
     return [
-        Order(Stage(0, "clean", gan=name), np.flatnonzero(np.isin(labels[:18], of)), dict.fromkeys(of, wanted), seed)
+        Order(
+            Stage(0, "clean", gan=name),
+            np.flatnonzero(np.isin(labels[:18], of)),
+            dict.fromkeys(of, wanted),
+            seed,
+            classes,
+        )
         for seed, (name, of) in enumerate(gan.states(module, classes).items())
     ]
 
@@ -226,11 +232,15 @@ def test_one_state_for_each_class_with_losses_and_grids(trained, recipe):
         grids = [values["grid"] for _, values in own if "grid" in values]
         assert grids == [f"samples/generated-trial0-clean-gan_{stage.gan}-{step:06d}.png" for step in (4, 6)]
     assert sorted(path.name for path in (workdir / "samples").iterdir()) == [
-        f"generated-trial0-clean-gan_{part}-{step:06d}.png" for part in ("normal", "pneumonia") for step in (4, 6)
+        *(f"generated-trial0-clean-gan_{part}-{step:06d}.png" for part in ("normal", "pneumonia") for step in (4, 6)),
+        *(f"progress-trial0-clean-gan_{part}.webp" for part in ("normal", "pneumonia")),
     ]
-    for path in (workdir / "samples").iterdir():
+    for path in (workdir / "samples").glob("*.png"):
         with Image.open(path) as picture:
-            assert (picture.mode, picture.size) == ("L", (8 * 64, 8 * 64))
+            assert (picture.mode, picture.size) == ("L", (1074, 388))
+    for path in (workdir / "samples").glob("*.webp"):
+        with Image.open(path) as picture:
+            assert (picture.n_frames, picture.size) == (2, (530, 154))
     one, other = (state_of(workdir, order, recipe) for order in trained[0])
     assert not np.array_equal(*(state.generator["params"]["Dense_0"]["kernel"] for state in (one, other)))
 
@@ -356,9 +366,23 @@ def test_conditional_gans_train_one_state_on_all_classes(toy, tmp_path):
     assert epoch.tolist() == [12, 12, 12]  # 6 steps of 6 are two epochs of 18 images
 
     with Image.open(tmp_path / "run" / "samples" / "generated-trial0-clean-gan_all-000006.png") as picture:
-        tiles = np.asarray(picture).reshape(8, 8, 8, 8).transpose(0, 2, 1, 3).reshape(64, -1)
-    told = np.abs(tiles.mean(1)[:, None] - brightness).argmin(1)
-    assert told.tolist() == np.resize([0, 1, 2], 64).tolist()  # all classes in turn
+        sheets = np.asarray(picture)
+    assert sheets.shape == (3 * 388 + 2 * 14, 1074)
+    for label, sheet in enumerate(np.split(np.pad(sheets, ((0, 14), (0, 0))), 3)):
+        generated, real = tiles_of(sheet[20:], 4, 12), tiles_of(sheet[20:, 794 + 14 :], 4, 4)
+        between = tiles_of(sheet[20 + 266 + 14 + 20 :], 1, 16)
+        for tiles in (generated, between):
+            assert (np.abs(tiles.mean((1, 2))[:, None] - brightness).argmin(1) == label).all()
+            assert len(np.unique(tiles.reshape(len(tiles), -1), axis=0)) == len(tiles)
+        own = np.asarray(data.examples)[:18][data.labels[:18] == label]
+        assert sorted(map(bytes, real[:6])) == sorted(map(bytes, own.repeat(8, 1).repeat(8, 2)))
+        assert (real[6:] == 128).all()  # there are six
+
+
+def tiles_of(picture: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """The tiles of 64 pixels at the top left of a picture, two apart: [rows * columns, 64, 64]."""
+    apart = picture[2 : 2 + 66 * rows, 2 : 2 + 66 * columns].reshape(rows, 66, columns, 66)
+    return apart.transpose(0, 2, 1, 3)[:, :, :64, :64].reshape(-1, 64, 64)
 
 
 def test_three_classes_have_three_states(toy, tmp_path):
@@ -372,7 +396,7 @@ def test_three_classes_have_three_states(toy, tmp_path):
     for row in seen:
         of = ["normal", "bacteria", "virus"].index(row["gan"])
         assert [row[f"images_{label}"] for label in range(3)] == [6 * (label == of) for label in range(3)]
-    assert len(list((tmp_path / "run" / "samples").iterdir())) == 6
+    assert len(list((tmp_path / "run" / "samples").glob("*.png"))) == 6
 
 
 def test_a_step_is_given_d_steps_batches(toy, tmp_path):
@@ -442,7 +466,7 @@ def test_what_the_demos_gan_draws_is_recognised_as_a_phantom_and_is_not_always_t
     c = configs.load("configs/demo.py", ["--config.gan.cache=", "--config.data.phantom_images=(240, 240)"])
     images = data.load(c.data, c.gan.image_size)
     rows = np.flatnonzero(images.labels == label)
-    order = Order(Stage(0, "clean", gan="one"), rows[:48], {label: 64}, 0)  # 48: what a trial has of NORMAL
+    order = Order(Stage(0, "clean", gan="one"), rows[:48], {label: 64}, 0, CLASSES)  # 48: what a trial has of NORMAL
     [drawn] = make(
         tmp_path / "run",
         Recipe(dcgan, FrozenConfigDict(c.gan)),

@@ -39,7 +39,7 @@ def table():
 
 @pytest.fixture
 def order():
-    return Order(STAGE, np.arange(8), {0: 3}, seed=1)
+    return Order(STAGE, np.arange(8), {0: 3}, seed=1, classes=data.CLASSES)
 
 
 def changed(table: Table, **place) -> Table:
@@ -76,6 +76,7 @@ def test_whatever_its_images_depend_on_is_in_its_name(table, order, monkeypatch)
     for one in (
         *(order._replace(seed=2), order._replace(wanted={0: 4}), order._replace(wanted={1: 3})),
         *(order._replace(rows=np.arange(7)), order._replace(rows=np.arange(8)[::-1])),
+        order._replace(classes=("HEALTHY", "ILL")),  # whom its sheets name
     ):
         keys.append(gan_train.content_key(recipe(), one, table))
     keys.append(gan_train.content_key(recipe(), order, changed(table, pixel=(3, 5, 7))))
@@ -85,7 +86,7 @@ def test_whatever_its_images_depend_on_is_in_its_name(table, order, monkeypatch)
     keys.append(gan_train.content_key(recipe(), order, table))
     monkeypatch.setattr(cache.importlib.metadata, "version", lambda name: "9")
     keys.append(gan_train.content_key(recipe(), order, table))
-    assert len(set(keys)) == len(keys) == 1 + 9 + 5 + 5
+    assert len(set(keys)) == len(keys) == 1 + 9 + 6 + 5
 
 
 def test_the_code_of_a_gan_is_all_that_it_imports_of_ours():
@@ -214,5 +215,5 @@ def test_four_studies_make_their_gans_once(tiny_flags, tmp_path, monkeypatch):
             np.testing.assert_array_equal(*(arrays["images"] for arrays in both))
         grids = [{path.name: path.read_bytes() for path in (run / "samples").iterdir()} for run in (workdir, alone)]
         assert grids[0] == grids[1]
-        assert len(grids[0]) == 4
+        assert len(grids[0]) == 4 + 2  # sheets, animations
     assert len(list((tmp_path / "kept/gan").iterdir())) == 2

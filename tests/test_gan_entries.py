@@ -16,6 +16,7 @@ from ml_collections import FrozenConfigDict
 
 from configs import default
 from pneumojax import checkpoint, gan, loop, metrics
+from pneumojax.data import CLASSES
 from pneumojax.data.table import Table
 from pneumojax.errors import NotWritable
 from pneumojax.gan import cache, dcgan
@@ -81,7 +82,10 @@ def table() -> Table:
 def orders() -> list[Order]:
     """An order a class."""
     own = {"normal": 0, "pneumonia": 1}
-    return [Order(Stage(0, "clean", gan=n), np.arange(v, 12, 2), {v: 3 + v}, seed=v) for n, v in own.items()]
+    return [
+        Order(Stage(0, "clean", gan=n), np.arange(v, 12, 2), {v: 3 + v}, seed=v, classes=CLASSES)
+        for n, v in own.items()
+    ]
 
 
 def place_of(workdir: Path) -> Place:
@@ -210,7 +214,7 @@ def test_a_second_run_gets_what_the_first_has_made(tmp_path, recipe, none_is_tra
         np.testing.assert_array_equal(second[name], images)
     assert files(tmp_path / "b") == files(tmp_path / "a")
     assert [row["step"] for row in metrics.read(tmp_path / "b")] == [2, 2, 4, 4] * 2
-    assert len(list((tmp_path / "b" / "samples").iterdir())) == 4
+    assert len(list((tmp_path / "b" / "samples").iterdir())) == 2 * (2 + 1)  # sheets, animations
     [events] = (tmp_path / "b").glob("events.out.tfevents.*")
     assert b"trial0/clean/gan_normal/generated" in events.read_bytes()
     state = loop.newest(
@@ -353,7 +357,7 @@ def test_a_kill_while_an_entry_is_fetched_is_gone_on_with(tmp_path, recipe, none
     study(tmp_path / "a", recipe)
     before, written = files(tmp_path / "a"), checkpoint.written
     none_is_trained()
-    for count in range(6):  # two grids and the images of each GAN
+    for count in range(8):  # two sheets, the images and the animation of each GAN
         left = [count]
 
         def killed(path, left=left):

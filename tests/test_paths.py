@@ -17,7 +17,7 @@ from PIL import Image
 from runs import ROOT, call, error_of
 
 from experiments import compare
-from pneumojax import checkpoint, cli, config, loop, main, paths, predict, pretrained
+from pneumojax import checkpoint, cli, config, loop, main, paths, predict, pretrained, sample
 from pneumojax.data import audit, folder, prepare
 from pneumojax.errors import BadInput, NotWritable
 from pneumojax.gan import cache
@@ -47,6 +47,8 @@ COMMANDS = {  # every flag, argument and field that is a path, as PATH
     "compare": (compare.main, ["PATH"]),
     "predict": (predict.main, ["--workdir=.", "PATH"]),
     "predict --workdir": (predict.main, ["--workdir=PATH", CONFIG]),
+    "sample --workdir": (sample.main, ["--workdir=PATH", "--out=nosuch"]),
+    "sample --out": (sample.main, ["--workdir=.", "--out=PATH"]),
 }
 NO_PATHS = {
     "": "is an empty path",

@@ -177,11 +177,12 @@ def test_splits_and_predictions_agree(whole, rows):
 
 
 def test_what_else_it_leaves(whole):
-    grids = sorted((whole / "samples").iterdir())
+    grids = sorted((whole / "samples").glob("generated-*.png"))
     assert len(grids) == 3 * 2 * 2 * 2
-    assert all(path.name.startswith("generated-") for path in grids)
     with Image.open(grids[0]) as grid:
-        assert grid.size == (256, 256)
+        assert grid.size == (1074, 388)
+    assert len(list((whole / "samples").glob("progress-*.webp"))) == 3 * 2 * 2
+    assert len(list((whole / "samples").iterdir())) == 24 + 12
     assert len(list(whole.glob("events.out.tfevents.*"))) == 1
     stages = sorted(path.name for path in (whole / "checkpoints" / "trial1" / "clean").iterdir() if path.is_dir())
     assert stages == ["gan_normal", "gan_pneumonia", "with_gan", "with_gan_epochs", "without_gan"]
@@ -221,8 +222,12 @@ def test_the_report_is_one_page_with_all_in_it(whole):
     assert cell in page
     assert f"[{100 * low:.1f}, {100 * high:.1f}]" in page
     pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
-    assert len(pictures) == 4 + 2 + 12  # matrices, curves, grids
+    assert len(pictures) == 4 + 2  # matrices, curves
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
+    pictures = re.findall(r"data:image/webp;base64,([^\"]+)", page)
+    assert len(pictures) == 12 + 2  # sheets, animations of a trial
+    assert all(base64.b64decode(picture)[8:12] == b"WEBP" for picture in pictures)
+    assert len(page) < 3e6
 
 
 def test_a_run_that_is_whole_is_left_alone(whole, tiny_flags):

@@ -25,10 +25,11 @@ from absl import logging
 from pneumojax import checkpoint, environment, jobs, loop, metrics, paths
 from pneumojax.data import pixels
 from pneumojax.errors import NotWritable, describe
-from pneumojax.gan import watch
+from pneumojax.gan import drawing, pictures, watch
 from pneumojax.jobs import Place
 from pneumojax.stage import Stage
 
+BESIDE = (drawing, pictures, watch, loop, jobs, pixels)  # what all GANs depend on beside their own code
 NO_PART = ("save_every", "cache")  # fields of config.gan that nothing in an entry depends on
 
 
@@ -68,8 +69,7 @@ def key_of(module: ModuleType, config, of_training: ModuleType, parts: dict[str,
     """
     text = json.dumps(
         {
-            "code": code_of(module)
-            | {one.__name__: inspect.getsource(one) for one in (of_training, watch, loop, jobs, pixels)},
+            "code": code_of(module) | {one.__name__: inspect.getsource(one) for one in (of_training, *BESIDE)},
             "config": {name: value for name, value in config.to_dict().items() if name not in NO_PART},
             "settings": environment.settings(),
         },

@@ -1,48 +1,24 @@
 """Trains any GAN that keeps the contract, and draws images from it; what another run has made is not made again."""
 
-import io
 import json
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from ml_collections import FrozenConfigDict
-from PIL import Image
 
 from pneumojax import checkpoint, gan, loop
 from pneumojax.data import pixels
 from pneumojax.data.table import Table
-from pneumojax.gan import cache, watch
+from pneumojax.gan import cache, drawing, watch
+from pneumojax.gan.drawing import Order, Recipe
 from pneumojax.gan.watch import Looks, Watch
 from pneumojax.jobs import Batch, Diverged, Job, Place, layout_of
 from pneumojax.stage import Stage
-
-GRID = 8  # images along each side of a sample grid
-CHUNK = 128  # images generated at a time
-
-
-class Recipe(NamedTuple):
-    """What a compiled program depends on besides its arrays. Hashable, for jit."""
-
-    gan: ModuleType
-    config: FrozenConfigDict  # config.gan
-
-
-class Order(NamedTuple):
-    """One state of a GAN that is to be trained, and the images that it is to make."""
-
-    stage: Stage
-    rows: np.ndarray  # int [n], the images of the table that it may see
-    wanted: dict[int, int]  # label → images
-    seed: int
-    inner: np.ndarray = np.zeros(0, int)  # int [m], images of the table that it does not see, to choose its state by
 
 
 def step(state, batch: Batch, key, constants, recipe: Recipe):
@@ -54,12 +30,6 @@ def step(state, batch: Batch, key, constants, recipe: Recipe):
         flipped = jax.random.bernoulli(flip_key, shape=(len(images), 1, 1, 1))
         images = jnp.where(flipped, images[:, :, ::-1], images)
     return gan.step(recipe.gan, state, images, batch.labels, step_key, recipe.config)
-
-
-@partial(jax.jit, static_argnames="recipe")
-def draw(state, latents, labels, recipe: Recipe):
-    """Samples [N, Z] → uint8 [N, S, S]; through uint8, as real images go."""
-    return pixels.from_tanh_range(recipe.gan.sample(state, latents, labels, recipe.config))
 
 
 @partial(jax.jit, static_argnames="recipe", compiler_options=loop.QUICK_COMPILATION)
@@ -99,9 +69,12 @@ def make(
         if isinstance(state, Diverged):
             made[stage] = state
         elif not job.done:
-            images = generate(recipe, by_stage[stage], watch.chosen(place, stage, state, sights[stage]))
+            folder = watch.drawn_from(place, stage, sights[stage].choosing)
+            state = state if folder == place.checkpoints(stage) else loop.newest(folder, state)
+            images = np.concatenate(list(drawing.generate(recipe, by_stage[stage], state).values()))
             checkpoint.write_arrays(images_path(workdir, stage), images=images)
             cache.deliver(entries[stage], stage, images_path(workdir, stage), place)
+    drawing.animate(recipe, orders, place)
     at_rest = [stage for stage in by_stage if stage not in made]
     return made | {stage: checkpoint.read_arrays(images_path(workdir, stage))["images"] for stage in at_rest}
 
@@ -112,7 +85,8 @@ def content_key(recipe: Recipe, order: Order, table: Table, looks: Looks, spread
     if looks.every:
         seen |= {"inner": np.asarray(table.examples[order.inner]), "inner_labels": table.labels[order.inner]}
     measured = [looks.every, looks.images, looks.name]
-    wanted = json.dumps([order.seed, sorted(order.wanted.items()), spread, measured])
+    named = [order.classes[label] for label in sorted(order.wanted)]
+    wanted = json.dumps([order.seed, sorted(order.wanted.items()), named, spread, measured])
     return cache.key_of(recipe.gan, recipe.config, sys.modules[__name__], seen | {"wanted": wanted})
 
 
@@ -164,52 +138,12 @@ def look(recipe: Recipe, orders: dict[Stage, Order], watching: Watch, place: Pla
         return every > 0 and (is_last or step % every < config.log_every)
 
     if due(config.sample_every) or due(looks.every):
-        tiles, labels = fixed_samples(recipe, order, state)
-        why, kid = watch.collapse(sight, {label: tiles[labels == label] for label in order.wanted}), None
+        drawn, kid = drawing.fixed(recipe, order, state), None
         if due(config.sample_every):
-            place.writer.write_grid(stage, step, png(grid(tiles)))
+            place.writer.write_grid(stage, step, drawing.sheet(order, step, drawn, sight.real))
         if due(looks.every):
-            wanted = order._replace(wanted=dict.fromkeys(order.wanted, looks.images))
-            kid = watch.kid(sight, by_label(recipe, wanted, state), looks)
+            wanted = dict.fromkeys(order.wanted, looks.images)
+            kid = watch.kid(sight, drawing.generate(recipe, order._replace(wanted=wanted), state), looks)
         if kid is not None:
             place.writer.write_scalars(stage, step, {"kid": kid})
-        watch.keep(watching, stage, step, state, why, kid, place)
-
-
-def fixed_samples(recipe: Recipe, order: Order, state) -> tuple[np.ndarray, np.ndarray]:
-    """What a state draws of the same latents at every step: uint8 [GRID², S, S], and their labels, in turn."""
-    key = jax.random.fold_in(jax.random.key(order.seed), 2)
-    latents = jax.random.normal(key, (GRID * GRID, recipe.config.latent_dim))
-    labels = np.resize(sorted(order.wanted), GRID * GRID).astype(np.int32)
-    return np.asarray(draw(state, latents, jnp.asarray(labels), recipe)), labels
-
-
-def generate(recipe: Recipe, order: Order, state) -> np.ndarray:
-    """The images that are wanted of a state, label after label: uint8 [wanted, S, S]."""
-    return np.concatenate(list(by_label(recipe, order, state).values()))
-
-
-def by_label(recipe: Recipe, order: Order, state) -> dict[int, np.ndarray]:
-    """The images that are wanted of a state, label → uint8 [n, S, S]."""
-    config, key = recipe.config, jax.random.fold_in(jax.random.key(order.seed), 3)
-    drawn = {}
-    for label, count in sorted(order.wanted.items()):
-        chunks = -(-count // CHUNK)
-        latents = jax.random.normal(jax.random.fold_in(key, label), (chunks, CHUNK, config.latent_dim))
-        labels = jnp.full(CHUNK, label, jnp.int32)
-        made = jax.device_get([draw(state, chunk, labels, recipe) for chunk in latents])
-        drawn[label] = np.concatenate([np.zeros((0, config.image_size, config.image_size), np.uint8), *made])[:count]
-    return drawn
-
-
-def grid(tiles: np.ndarray) -> np.ndarray:
-    """[GRID², S, S] → one picture [GRID·S, GRID·S]."""
-    size = tiles.shape[1]
-    return tiles.reshape(GRID, GRID, size, size).transpose(0, 2, 1, 3).reshape(GRID * size, GRID * size)
-
-
-def png(picture: np.ndarray) -> bytes:
-    """uint8 [H, W] as a PNG."""
-    content = io.BytesIO()
-    Image.fromarray(picture).save(content, "PNG", optimize=True)
-    return content.getvalue()
+        watch.keep(watching, stage, step, state, watch.collapse(sight, drawn), kid, place)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from pneumojax import checkpoint, loop
+from pneumojax import checkpoint
 from pneumojax.gan import quality
 from pneumojax.jobs import Place
 from pneumojax.stage import Stage
@@ -119,8 +119,7 @@ def lowest(place: Place, stage: Stage) -> float:
         return float(checkpoint.read_json(path)["kid"])
 
 
-def chosen(place: Place, stage: Stage, last, sight: Sight):
-    """The state that images are drawn from: the last one, or that of the lowest KID."""
-    if not sight.choosing or not record_of(kept(place, stage)).exists():
-        return last
-    return loop.newest(kept(place, stage), last)
+def drawn_from(place: Place, stage: Stage, choosing: bool) -> Path:
+    """Where the state lies that images are drawn from: the last, or that of the lowest KID where one was chosen."""
+    own = kept(place, stage)
+    return own if choosing and record_of(own).exists() else place.checkpoints(stage)

@@ -6,7 +6,8 @@ A section is a module in this folder with
         Where it stands on the page; lower ones first.
     section(run) -> dict or None
         Of a `pneumojax.run.Run`: {"title": str, "blocks": [BLOCK]}; None where it has nothing to say. A BLOCK is one of
-        {"note": str}, {"table": TABLE} (`report.tables`), {"figures": [(caption, base64 PNG)]}, {"text": str}.
+        {"note": str}, {"table": TABLE} (`report.tables`), {"figures": [(caption, base64 PNG)]}, {"text": str},
+        {"pictures": [(caption, base64 WebP)]}, each as large as it is.
 """
 
 import importlib

@@ -28,8 +28,8 @@ NOTE = (
     "Generated images (synthetic) and, in their place, real ones, held against held-out patients of whom the GAN saw "
     "no image, as {features} sees them. KID and FID compare with real images as they are, all other columns with "
     "real images through the GAN's size. ± is the deviation of a bootstrap by patient. Copies: the share that lies "
-    "nearer to a training image than 95% of held-out patients' images do, with its 95% interval; what copies nothing has "
-    "5%."
+    "nearer to a training image than 95% of held-out patients' images do, with its 95% interval; of what copies nothing "
+    "it is 5%."
 )
 
 

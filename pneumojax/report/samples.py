@@ -1,19 +1,32 @@
-"""The last sample grid of each GAN."""
+"""What the GANs make: the last sheet of each, real images beside, and how those of the first trial came to it."""
 
 import base64
 
+from pneumojax.gan import pictures
 from pneumojax.run import Run
 
 PLACE = 70
 NOTE = (
-    "Synthetic: made by the GANs at their last step, none is of a patient. A GAN can still copy what it was trained on."
+    "Synthetic, but for those called real: made by the GANs at their last step, none is of a patient. A GAN can still "
+    "copy what it was trained on. Beside them are real images that this very GAN was trained on. Compressed for this "
+    "page; samples/ has the sheets as they are."
 )
+PROGRESS = "The same latents through training; the GANs of other trials are in samples/ as well."
 
 
 def section(run: Run) -> dict | None:
-    """Grids, where any image was generated."""
+    """Sheets, where any image was generated."""
     if not run.grids:
         return None
     grids = sorted(run.grids.items())
-    figures = [(f"generated: {stage.name}", base64.b64encode(path.read_bytes()).decode()) for stage, path in grids]
-    return {"title": "Generated images", "blocks": [{"note": NOTE}, {"figures": figures}]}
+    first = [(stage, path) for stage, path in grids if stage[:2] == grids[0][0][:2]]
+    animations = [(stage, path.with_name(pictures.progress_name(stage))) for stage, path in first]
+    progress = [(f"progress: {stage.name}", encoded(path.read_bytes())) for stage, path in animations if path.exists()]
+    sheets = [(stage.name, encoded(pictures.webp([pictures.read(path)], quality=85))) for stage, path in grids]
+    moving = [{"note": PROGRESS}, {"pictures": progress}] if progress else []
+    return {"title": "Generated images", "blocks": [{"note": NOTE}, {"pictures": sheets}, *moving]}
+
+
+def encoded(content: bytes) -> str:
+    """A WebP as it stands in the page."""
+    return base64.b64encode(content).decode()
