@@ -15,7 +15,7 @@ from pneumojax import checkpoint, data, gan, loop, metrics
 from pneumojax.data.table import Table
 from pneumojax.gan import cache, dcgan
 from pneumojax.gan import train as gan_train
-from pneumojax.gan.train import Order, Recipe
+from pneumojax.gan.drawing import Order, Recipe
 from pneumojax.loop import Place
 from pneumojax.metrics import Writer
 from pneumojax.stage import Stage

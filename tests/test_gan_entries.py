@@ -21,7 +21,7 @@ from pneumojax.data.table import Table
 from pneumojax.errors import NotWritable
 from pneumojax.gan import cache, dcgan
 from pneumojax.gan import train as gan_train
-from pneumojax.gan.train import Order, Recipe
+from pneumojax.gan.drawing import Order, Recipe
 from pneumojax.jobs import Place
 from pneumojax.metrics import Writer
 from pneumojax.stage import Stage

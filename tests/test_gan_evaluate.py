@@ -1,0 +1,127 @@
+"""`python -m pneumojax.gan.evaluate`: what it says of GANs that copy, collapse, make noise, diverge or are honest."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from runs import call, error_of
+
+from pneumojax import checkpoint, report, sample
+from pneumojax import run as runs
+from pneumojax.data import phantom, splits
+from pneumojax.embedding import Embedding
+from pneumojax.gan import evaluate, material, quality
+from pneumojax.gan.material import Case, Pool
+from pneumojax.report import quality as section
+from pneumojax.stage import Stage
+
+CONFIG = SimpleNamespace(phantom_images=(240, 240), classes=("NORMAL", "PNEUMONIA"))
+SIDE = 16  # pixels of the GAN
+EMBED = Embedding("thumbnails", 32, lambda images: quality.thumbnails(images, 8).astype(np.float32))
+ROW = {"kid", "fid", "precision", "recall", "density", "coverage", "copy_rate", "tell_auc", "n_real", "n_generated"}
+
+
+@pytest.fixture(scope="module")
+def pool() -> Pool:
+    large, small = (phantom.load(CONFIG, size) for size in (32, SIDE))
+    groups = splits.group(large.patients, large.digests)
+    return Pool(large._replace(pixels=()), large.pixels, small.pixels, groups)
+
+
+@pytest.fixture(scope="module")
+def case(pool) -> Case:
+    """NORMAL: 60 images to train on, 90 held out, the others for the floor; nothing is generated."""
+    rng = np.random.default_rng(0)
+    order = splits.members(np.flatnonzero(pool.images.labels == 0), pool.groups)
+    rows = np.concatenate([order[group] for group in rng.permutation(list(order))])
+    other = np.flatnonzero(pool.images.labels == 1)[:90]
+    nothing = np.zeros((0, SIDE, SIDE), np.uint8)
+    return Case(Stage(0, "clean", gan="normal"), 0, nothing, rows[:60], rows[64:150], rows[154:], other)
+
+
+def measured(case: Case, pool: Pool, generated: np.ndarray) -> tuple[dict, dict[str, dict]]:
+    rows = np.unique(np.concatenate([case.training, case.held_out, case.floor, case.other_class]))
+    real = evaluate.look_at_real(pool, rows, EMBED)
+    return evaluate.rows_of(case._replace(generated=generated), pool, real, rows, EMBED)
+
+
+def test_the_five_rows_beside_a_gan(case, pool):
+    row, beside = measured(case, pool, pool.small[case.floor])
+    assert row.keys() >= ROW
+    assert list(beside) == ["held_out", "through_gan_size", "training_copies", "other_class", "noise"]
+    kids = {kind: one["same_size"]["kid"]["value"] for kind, one in beside.items()}
+    assert kids["held_out"] == pytest.approx(row["same_size"]["kid"]["value"])  # the GAN made the floor's images
+    assert abs(kids["held_out"]) < 3 * beside["held_out"]["same_size"]["kid"]["std"]
+    assert kids["held_out"] < kids["other_class"] < kids["noise"]
+    assert beside["training_copies"]["copy_rate"] == 1
+    assert beside["training_copies"]["c_t"] < -5
+    assert beside["held_out"]["tell_auc"] < 0.6 < 0.95 < beside["noise"]["tell_auc"]
+    assert beside["noise"]["coverage"] < 0.05 < 0.8 < beside["held_out"]["coverage"]
+
+    scale = quality.scale_of(EMBED.features(pool.large[case.training]))
+    real, made = (scale * EMBED.features(images) for images in (pool.large[case.held_out], pool.small[case.floor]))
+    assert row["kid"]["value"] == pytest.approx(quality.kid(real, made), rel=1e-6)
+    assert beside["held_out"]["fid"] == pytest.approx(
+        quality.frechet(real[:86], (scale * EMBED.features(pool.large[case.floor]))[:86]), rel=1e-6
+    )
+
+
+def test_a_gan_that_copies_a_third_is_caught_and_held_out_patients_are_not(case, pool):
+    rng = np.random.default_rng(1)
+    made = pool.small[case.floor].astype(float)
+    honest, _ = measured(case, pool, made.astype(np.uint8))
+    assert honest["copy_interval"][0] < 0.05
+    copies = rng.permutation(len(made))[: round(0.3 * len(made))]
+    made[copies] = pool.small[rng.choice(case.training, len(copies))]
+    made[copies[::2]] = made[copies[::2], :, ::-1]  # mirrored ones too
+    made[copies] += rng.normal(0, 3, made[copies].shape)
+    caught, _ = measured(case, pool, np.clip(made, 0, 255).astype(np.uint8))
+    assert caught["copy_rate"] > 0.25
+    assert caught["copy_interval"][0] > caught["copy_honest"][1]
+
+
+def told(row: dict, beside: dict) -> str:
+    name = {"trial": 0, "protocol": "clean", "class": "NORMAL"}
+    return section.sentence(row | name, beside)
+
+
+def test_noise_collapse_and_divergence_are_told_in_words_and_no_number_is_made_up(case, pool):
+    noise = np.random.default_rng(2).integers(0, 255, (40, SIDE, SIDE)).astype(np.uint8)
+    row, beside = measured(case, pool, noise)
+    text = told(row, beside)
+    assert text.startswith("trial 0, clean, NORMAL: noise, or nearly so: nearer to noise than to real images (KID")
+    deviations = (row["same_size"]["kid"]["value"] - beside["held_out"]["same_size"]["kid"]["value"]) / beside[
+        "held_out"
+    ]["same_size"]["kid"]["std"]
+    assert f", {deviations:.0f} of the floor's deviations above it" in text
+
+    one = pool.small[case.training[:1]]
+    row, beside = measured(case, pool, one.repeat(40, 0))
+    assert row["kid"] == {"value": None, "std": None}
+    assert row["copy_rate"] is row["fid"] is row["precision"] is row["tell_auc"] is None or row["tell_auc"] is not None
+    assert "the 40 images of generated are all alike" in row["reasons"]["kid"]
+    assert row["collapsed"].startswith("generated images differ by 0.00 gray levels")
+    assert "not measured" in told(row, beside)
+    json.dumps(row, allow_nan=False)
+
+    row, beside = measured(case, pool, one)
+    assert row["reasons"]["kid"].startswith("generated is one image alone")
+    json.dumps(row, allow_nan=False)
+
+    row, beside = measured(case, pool, one[:0])
+    assert (row["kid"]["value"], row["reasons"]) == (None, {"all": "the GAN diverged"})
+    assert beside["held_out"]["coverage"] > 0.8
+    assert told(row, beside) == "trial 0, clean, NORMAL: not measured: the GAN diverged."
+
+
+def test_where_nobody_is_left_to_compare_with_or_real_images_are_too_small_it_is_null_with_the_reason(case, pool):
+    row, beside = measured(case._replace(held_out=case.held_out[:1]), pool, pool.small[case.floor])
+    assert row["kid"] == {"value": None, "std": None}
+    assert row["reasons"]["all"].startswith("held_out: the GAN saw images of all patients but 1")
+    assert beside["other_class"] == row
+    tiny = pool._replace(images=pool.images._replace(sides=np.full(480, 12)))
+    row, _ = measured(case, tiny, pool.small[case.floor])
+    assert row["coverage"] is None
+    assert row["reasons"]["all"] == "86 of 86 real images have fewer than the GAN's 16 pixels"
