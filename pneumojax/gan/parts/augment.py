@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from pneumojax.errors import BadInput
+
 BLACK = -1.0
 
 
@@ -70,7 +72,12 @@ POLICIES = {one.__name__: one for one in (brightness, contrast, translation, cut
 
 
 def diffaugment(policies: Sequence[str] = tuple(POLICIES)) -> Callable:
-    """An `augmentation` of `adversarial.Parts`: all of `policies` on every image (Zhao et al. 2020, section 3.2)."""
+    """An `augmentation` of `adversarial.Parts`: all of `policies` on every image (Zhao et al. 2020, section 3.2).
+
+    Errors: BadInput for one that is not known.
+    """
+    if not set(policies) <= set(POLICIES):
+        raise BadInput(f"config.gan.policies={tuple(policies)}: give some of {', '.join(POLICIES)}")
 
     def augmentation(images, key, extra):
         for number, name in enumerate(policies):
