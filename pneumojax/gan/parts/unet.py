@@ -1,0 +1,89 @@
+"""A small U-Net for denoising: DDPM++ (Song et al. 2021) as EDM has it (Karras et al. 2022), less its attention."""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+
+def norm(x):
+    """Group norm in groups of 4 to 8 channels where the widths are multiples of 32. A module of the one that calls it."""
+    return nn.GroupNorm(math.gcd(x.shape[-1], 8), epsilon=1e-5)(x)
+
+
+def halved(x):
+    """Means of 2x2 pixels, [N, 2S, 2S, C] → [N, S, S, C]."""
+    n, side, _, channels = x.shape
+    return x.reshape(n, side // 2, 2, side // 2, 2, channels).mean((2, 4))
+
+
+def doubled(x):
+    """Each pixel four times, [N, S, S, C] → [N, 2S, 2S, C]; its gradient is a sum, where `jnp.repeat`'s is a scatter."""
+    n, side, _, channels = x.shape
+    return jnp.broadcast_to(x[:, :, None, :, None], (n, side, 2, side, 2, channels)).reshape(
+        n, 2 * side, 2 * side, channels
+    )
+
+
+def to_depth(x):
+    """2x2 pixels become channels, [N, 2S, 2S, C] → [N, S, S, 4 C]."""
+    n, side, _, channels = x.shape
+    x = x.reshape(n, side // 2, 2, side // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, side // 2, side // 2, 4 * channels)
+
+
+def to_space(x):
+    """The inverse of `to_depth`."""
+    n, side, _, channels = x.shape
+    x = x.reshape(n, side, side, 2, 2, channels // 4).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, 2 * side, 2 * side, channels // 4)
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions beside a way around, [N, S, S, C] and an embedding [N, E] → [N, S, S, F]."""
+
+    features: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x, embedding, train: bool):
+        y = nn.Conv(self.features, (3, 3))(nn.silu(norm(x)))
+        scale, shift = jnp.split(nn.Dense(2 * self.features)(embedding)[:, None, None], 2, -1)
+        y = nn.silu(norm(y) * (1 + scale) + shift)
+        y = nn.Dropout(self.dropout, deterministic=not train)(y)
+        y = nn.Conv(self.features, (3, 3), kernel_init=nn.initializers.zeros)(y)
+        if x.shape[-1] != self.features:
+            x = nn.Dense(self.features)(x)
+        return (x + y) * 0.5**0.5
+
+
+class UNet(nn.Module):
+    """Images [N, S, S, C] and features of the noise [N, K] → [N, S, S, C], zero at first. S is even.
+
+    2x2 pixels are taken as channels of one, and the side is halved while it is even and above 8: to 32, 16 and 8 of 64.
+    Convolutions of stride 1 that pad themselves are XLA's fastest on a CPU, unlike those of stride 2.
+    """
+
+    filters: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, images, features, train: bool):
+        embedding = features
+        for _ in range(2):
+            embedding = nn.silu(nn.Dense(4 * self.filters)(embedding))
+        x = to_depth(images)
+        channels, level = x.shape[-1], 0
+        x = nn.Conv(self.filters, (3, 3))(x)
+        skips = []
+        while True:
+            x = Block(self.filters * min(4, 2**level), self.dropout)(x, embedding, train)
+            skips.append(x)
+            if x.shape[1] % 2 or x.shape[1] <= 8:
+                break
+            x, level = halved(x), level + 1
+        x = Block(x.shape[-1], self.dropout)(x, embedding, train)
+        for skip in reversed(skips):
+            x = doubled(x) if x.shape[1] < skip.shape[1] else x
+            x = Block(skip.shape[-1], self.dropout)(jnp.concatenate([x, skip], -1), embedding, train)
+        return to_space(nn.Conv(channels, (3, 3), kernel_init=nn.initializers.zeros)(nn.silu(norm(x))))
