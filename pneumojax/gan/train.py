@@ -21,6 +21,9 @@ from pneumojax.jobs import Batch, Diverged, Job, Place, layout_of
 from pneumojax.stage import Stage
 
 
+NO_LOOKS = Looks()
+
+
 def step(state, batch: Batch, key, constants, recipe: Recipe):
     """One step of a GAN: `gan.step` on uint8 images [N, S, S], which are put into its range and flipped."""
     del constants
@@ -39,7 +42,7 @@ def fresh(key, recipe: Recipe):
 
 
 def make(
-    recipe: Recipe, orders: Sequence[Order], table: Table, place: Place, looks: Looks
+    recipe: Recipe, orders: Sequence[Order], table: Table, place: Place, looks: Looks = NO_LOOKS
 ) -> dict[Stage, np.ndarray | Diverged]:
     """Trains what was not trained before, here or by another run that shares `config.cache`, and draws the images.
 
@@ -79,7 +82,7 @@ def make(
     return made | {stage: checkpoint.read_arrays(images_path(workdir, stage))["images"] for stage in at_rest}
 
 
-def content_key(recipe: Recipe, order: Order, table: Table, looks: Looks, spread: bool = False) -> str:
+def content_key(recipe: Recipe, order: Order, table: Table, looks: Looks = NO_LOOKS, spread: bool = False) -> str:
     """The name of what is made, by all that its bits depend on; `spread`: each job on a device of its own."""
     seen = {"pixels": np.asarray(table.examples[order.rows]), "labels": table.labels[order.rows]}
     if looks.every:
@@ -105,7 +108,7 @@ def collapse(order: Order, table: Table, images: np.ndarray) -> str | None:
     counts = sorted(order.wanted.items())
     parts = np.split(images, np.cumsum([count for _, count in counts])[:-1])
     drawn = {label: part for (label, _), part in zip(counts, parts, strict=True) if len(part)}
-    why = watch.collapse(sight_of(order, table, Looks()), drawn)
+    why = watch.collapse(sight_of(order, table, NO_LOOKS), drawn)
     if why:
         logging.warning("%s has collapsed: %s", order.stage.name, why)
     return why
