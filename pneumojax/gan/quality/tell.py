@@ -1,0 +1,68 @@
+"""How well a simple classifier tells one set of images from another, by cross-validation."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pneumojax.gan.quality import inputs
+from pneumojax.gan.quality.inputs import Undefined
+
+FOLDS = 5
+
+
+def tell_auc(real, generated, groups, seed: int) -> float:
+    """How well a classifier tells generated images from real ones: 0.5 not at all, 1.0 always.
+
+    L2 logistic regression on standardised features, in 5 folds that keep a real patient's images together and the two
+    sets' proportion; the mean of the folds' areas under the ROC curve, generated against real. A little below
+    0.5 is chance. Send both sets through the GAN's size, or it is the size that is told.
+
+    Args:
+      real: float [n, d].
+      generated: float [m, d].
+      groups: [n], whose each real image is: any labels.
+      seed: of the folds.
+
+    Errors: as `kid`; Undefined for fewer than 5 patients or generated images.
+    """
+    real, generated = inputs.features(real=real, generated=generated)
+    groups = inputs.column("groups", groups, len(real))
+    return float(np.mean([roc_auc_score(labels, logits) for labels, logits in held_out(real, generated, groups, seed)]))
+
+
+def tell_accuracy(one, other, seed: int, groups=None) -> float:
+    """How well a classifier tells two sets apart, as the mean of its recalls for either: 0.5 not at all, 1.0 always.
+
+    The fingerprint of a generator: on images of two GANs of which it is not their class that differs, say trained on
+    permuted labels. On features, or on `thumbnails` of 8x8, which hold nothing of pneumonia.
+
+    Args:
+      one: float [n, d].
+      other: float [m, d].
+      seed: of the folds.
+      groups: [n], as `tell_auc`, where the first are real; else each image is a group of its own.
+
+    Errors: as `tell_auc`.
+    """
+    one, other = inputs.features(one=one, other=other)
+    groups = np.arange(len(one)) if groups is None else inputs.column("groups", groups, len(one))
+    labels, logits = (np.concatenate(parts) for parts in zip(*held_out(one, other, groups, seed), strict=True))
+    return float(np.mean([((logits > 0) == label)[labels == label].mean() for label in (0, 1)]))
+
+
+def held_out(one: np.ndarray, other: np.ndarray, groups: np.ndarray, seed: int) -> Iterator[tuple]:
+    """Of each fold: labels, 1 for `other`, and logits of a classifier of the other folds."""
+    _, codes = np.unique(groups, return_inverse=True)
+    for count, what in ((codes.max() + 1, "patients"), (len(other), "images")):
+        if count < FOLDS:
+            raise Undefined(f"one of the sets has {count} {what}; {FOLDS} folds take {FOLDS} or more")
+    features, labels = np.concatenate([one, other]), np.repeat([0, 1], [len(one), len(other)])
+    codes = np.concatenate([codes, codes.max() + 1 + np.arange(len(other))])
+    for fit, test in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(features, labels, codes):
+        classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        yield labels[test], classifier.fit(features[fit], labels[fit]).decision_function(features[test])
