@@ -1,18 +1,14 @@
 """`python -m pneumojax.gan.evaluate`: what it says of GANs that copy, collapse, make noise, diverge or are honest."""
 
 import json
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from runs import call, error_of
 
-from pneumojax import checkpoint, report, sample
-from pneumojax import run as runs
 from pneumojax.data import phantom, splits
 from pneumojax.embedding import Embedding
-from pneumojax.gan import evaluate, material, quality
+from pneumojax.gan import comparison, quality
 from pneumojax.gan.material import Case, Pool
 from pneumojax.report import quality as section
 from pneumojax.stage import Stage
@@ -43,8 +39,8 @@ def case(pool) -> Case:
 
 def measured(case: Case, pool: Pool, generated: np.ndarray) -> tuple[dict, dict[str, dict]]:
     rows = np.unique(np.concatenate([case.training, case.held_out, case.floor, case.other_class]))
-    real = evaluate.look_at_real(pool, rows, EMBED)
-    return evaluate.rows_of(case._replace(generated=generated), pool, real, rows, EMBED)
+    real = comparison.look_at_real(pool, rows, EMBED)
+    return comparison.rows_of(case._replace(generated=generated), pool, real, rows, EMBED)
 
 
 def test_the_five_rows_beside_a_gan(case, pool):

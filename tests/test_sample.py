@@ -1,6 +1,7 @@
 """Images drawn from the GANs of a finished run: which, of what they say, and what cannot be drawn."""
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -288,6 +289,20 @@ def test_the_page_shows_sheets_and_the_progress_of_one_trial(whole, tmp_path):
     alone = {stage: shutil.copy(path, tmp_path) for stage, path in run.grids.items()}
     without = report.samples.section(run._replace(grids={stage: Path(path) for stage, path in alone.items()}))
     assert [len(block.get("pictures", [])) for block in without["blocks"]] == [0, 12]
+
+
+@pytest.mark.parametrize(("noise", "size"), [(0, 64), (10, 64), (10, 128), (60, 128)])
+def test_a_sheet_on_the_page_has_a_hundred_kilobytes_where_that_can_be(noise, size):
+    """The finer its grain, the coarser; what is all noise stays a picture nevertheless."""
+    rng, (generated, real, between) = np.random.default_rng(0), pictures.counts(size)
+    y, x = np.mgrid[:size, :size] / size
+    tiles = 128 + 80 * np.sin(6 * x) * np.cos(5 * y) + rng.normal(0, noise, (generated + real + between, size, size))
+    parts = np.split(np.clip(tiles, 0, 255).astype(np.uint8), (generated, generated + real))
+    sheet = pictures.sheet("NORMAL", 1, *parts)
+    content = report.samples.smaller(sheet)
+    assert noise == 60 or len(content) <= 100_000
+    found = np.asarray(Image.open(io.BytesIO(content)).convert("L"), int)
+    assert np.abs(found - sheet).mean() < 2 + noise / 1.25  # of Gaussian noise itself the mean is 0.8
 
 
 def test_the_animation_in_samples_is_that_of_its_sheets(whole):

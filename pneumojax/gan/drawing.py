@@ -102,4 +102,4 @@ def animate(recipe: Recipe, orders: Sequence[Order], place: Place) -> None:
         if len(sheets) > 1 and not path.exists() and all(map(Path.exists, sheets)):
             read = map(pictures.read, sheets)
             frames = [pictures.frame(one, recipe.config.image_size, len(order.wanted)) for one in read]
-            checkpoint.write_bytes(path, pictures.webp(frames, quality=80))
+            checkpoint.write_bytes(path, pictures.webp(frames, quality=60))

@@ -33,6 +33,11 @@ class Case(NamedTuple):
     floor: np.ndarray  # rows of yet other patients, as many if there are so many: how near real images come
     other_class: np.ndarray  # rows of other patients of the next class
 
+    @property
+    def rows(self) -> tuple[np.ndarray, ...]:
+        """All rows of real images."""
+        return self.training, self.held_out, self.floor, self.other_class
+
 
 def pool(run: Run, size: int) -> Pool:
     """The real images of a run. Errors: BadInput where they are not those that it was made of."""

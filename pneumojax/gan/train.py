@@ -20,7 +20,6 @@ from pneumojax.gan.watch import Looks, Watch
 from pneumojax.jobs import Batch, Diverged, Job, Place, layout_of
 from pneumojax.stage import Stage
 
-
 NO_LOOKS = Looks()
 
 

@@ -1,5 +1,6 @@
 """What `python -m pneumojax.gan.evaluate` measured of the GANs, real images in their place beside."""
 
+from pneumojax.report import samples
 from pneumojax.run import Run
 
 PLACE = 72
@@ -23,13 +24,14 @@ REFERENCES = {
     "other_class": "real images of another class",
     "noise": "noise: real images whose pixels change places",
 }
+NEAREST = "The generated images (synthetic, left) that lie nearest to an image that the GAN was trained on (right)."
 COMPARED = ("held_out", "other_class", "noise")
 NOTE = (
     "Generated images (synthetic) and, in their place, real ones, held against held-out patients of whom the GAN saw "
     "no image, as {features} sees them. KID and FID compare with real images as they are, all other columns with "
     "real images through the GAN's size. ± is the deviation of a bootstrap by patient. Copies: the share that lies "
-    "nearer to a training image than 95% of held-out patients' images do, with its 95% interval; of what copies nothing "
-    "it is 5%."
+    "nearer to a training image than 95% of held-out patients' images do, with its 95% interval; what copies nothing "
+    "has 5%."
 )
 
 
@@ -44,10 +46,17 @@ def section(run: Run) -> dict | None:
             rows.append({"lead": [title, of(one), count(one)], "cells": cells(one)})
     sentences = [{"note": sentence(one, beside(quality, index))} for index, one in enumerate(quality["gans"])]
     note = {"note": NOTE.format(features=quality["features"])}
-    return {
-        "title": "Quality of the generated images",
-        "blocks": [note, *sentences, {"table": {"heads": HEADS, "rows": rows}}],
+    blocks = [note, *sentences, {"table": {"heads": HEADS, "rows": rows}}]
+    return {"title": "Quality of the generated images", "blocks": blocks + nearest(run, quality["gans"])}
+
+
+def nearest(run: Run, gans: list[dict]) -> list[dict]:
+    """The nearest pairs of the first trial's GANs, as far as the pictures are there."""
+    pairs = {
+        of(one): run.workdir / one["picture"] for one in gans if one["trial"] == gans[0]["trial"] and "picture" in one
     }
+    there = [(f"nearest pairs: {name}", samples.shown(path)) for name, path in pairs.items() if path.exists()]
+    return [{"note": NEAREST}, {"pictures": there}] if there else []
 
 
 def of(row: dict) -> str:
