@@ -161,7 +161,9 @@ def row_of(found: Looked, held_out: Looked, training: Looked) -> dict:
         "copy_honest": copies and list(copies.honest),
         "c_t": near and of("c_t", quality.c_t, near.distance, honest.distance),
         "authpct": near and of("authpct", quality.authpct, near, training.through),
-        "tell_auc": of("tell_auc", quality.tell_auc, held_out.through, found.through, held_out.patients, 0),
+        "tell_auc": of(
+            "tell_auc", quality.tell_auc, held_out.through, found.through, held_out.patients, 0, found.patients
+        ),
         "ssim": of("ssim", quality.ssim_diversity, held_out.pixels, found.pixels),
         "collapsed": quality.collapsed(held_out.pixels, found.pixels),
         "reasons": reasons,

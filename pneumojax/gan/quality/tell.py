@@ -15,7 +15,7 @@ from pneumojax.gan.quality.inputs import Undefined
 FOLDS = 5
 
 
-def tell_auc(real, generated, groups, seed: int) -> float:
+def tell_auc(real, generated, groups, seed: int, generated_groups=None) -> float:
     """How well a classifier tells generated images from real ones: 0.5 not at all, 1.0 always.
 
     L2 logistic regression on standardised features, in 5 folds that keep a real patient's images together and the two
@@ -27,12 +27,15 @@ def tell_auc(real, generated, groups, seed: int) -> float:
       generated: float [m, d].
       groups: [n], whose each real image is: any labels.
       seed: of the folds.
+      generated_groups: [m] where `generated` are real images of other patients; else each is a group of its own.
 
     Errors: as `kid`; Undefined for fewer than 5 patients or generated images.
     """
     real, generated = inputs.features(real=real, generated=generated)
-    groups = inputs.column("groups", groups, len(real))
-    return float(np.mean([roc_auc_score(labels, logits) for labels, logits in held_out(real, generated, groups, seed)]))
+    own = [inputs.column("groups", groups, len(real)), np.arange(len(generated))]
+    if generated_groups is not None:
+        own[1] = inputs.column("generated_groups", generated_groups, len(generated))
+    return float(np.mean([roc_auc_score(labels, logits) for labels, logits in held_out(real, generated, own, seed)]))
 
 
 def tell_accuracy(one, other, seed: int, groups=None) -> float:
@@ -51,18 +54,19 @@ def tell_accuracy(one, other, seed: int, groups=None) -> float:
     """
     one, other = inputs.features(one=one, other=other)
     groups = np.arange(len(one)) if groups is None else inputs.column("groups", groups, len(one))
-    labels, logits = (np.concatenate(parts) for parts in zip(*held_out(one, other, groups, seed), strict=True))
+    own = [groups, np.arange(len(other))]
+    labels, logits = (np.concatenate(parts) for parts in zip(*held_out(one, other, own, seed), strict=True))
     return float(np.mean([((logits > 0) == label)[labels == label].mean() for label in (0, 1)]))
 
 
-def held_out(one: np.ndarray, other: np.ndarray, groups: np.ndarray, seed: int) -> Iterator[tuple]:
-    """Of each fold: labels, 1 for `other`, and logits of a classifier of the other folds."""
-    _, codes = np.unique(groups, return_inverse=True)
-    for count, what in ((codes.max() + 1, "patients"), (len(other), "images")):
-        if count < FOLDS:
+def held_out(one: np.ndarray, other: np.ndarray, groups: list[np.ndarray], seed: int) -> Iterator[tuple]:
+    """Of each fold: labels, 1 for `other`, and logits of a classifier of the other folds; groups of either set."""
+    codes = [np.unique(own, return_inverse=True)[1] for own in groups]
+    for own, what in zip(codes, ("patients", "images"), strict=True):
+        if (count := own.max() + 1) < FOLDS:
             raise Undefined(f"one of the sets has {count} {what}; {FOLDS} folds take {FOLDS} or more")
     features, labels = np.concatenate([one, other]), np.repeat([0, 1], [len(one), len(other)])
-    codes = np.concatenate([codes, codes.max() + 1 + np.arange(len(other))])
-    for fit, test in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(features, labels, codes):
+    joined = np.concatenate([codes[0], codes[0].max() + 1 + codes[1]])
+    for fit, test in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(features, labels, joined):
         classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         yield labels[test], classifier.fit(features[fit], labels[fit]).decision_function(features[test])
