@@ -9,8 +9,8 @@ from pneumojax.gan.quality import inputs
 from pneumojax.gan.quality.inputs import Undefined
 
 ROWS = 1024  # of a kernel matrix at a time
-FEWEST_PATIENTS = 5  # that a bootstrap is drawn from: of fewer, too many draws are the same few again
-WELL_CONDITIONED = 1e-10  # smallest to largest pivot of a covariance: below, roots of rounding errors add up
+FEWEST_PATIENTS = 10  # that a bootstrap is drawn from: of fewer, a draw may well be of one alone
+WELL_CONDITIONED = 1e-10  # smallest to largest pivot of a covariance: below, roots of rounding errors count
 
 
 def scale_of(real_training) -> float:
@@ -41,10 +41,10 @@ def kid(real, generated) -> float:
     Source: Binkowski et al. 2018, Demystifying MMD GANs, section 4.
     """
     real, generated = inputs.features(real=real, generated=generated)
-    within = [sum(block.sum() - own.sum() for _, block, own in kernel(x, x)) for x in (real, generated)]
-    across = sum(block.sum() for _, block, _ in kernel(real, generated))
+    within = [sum(block.sum() for _, block in kernel(x, x)) - diagonal(x).sum() for x in (real, generated)]
+    across = sum(block.sum() for _, block in kernel(real, generated))
     n, m = len(real), len(generated)
-    return finite(within[0] / (n * (n - 1)) + within[1] / (m * (m - 1)) - 2 * across / (n * m))
+    return float(within[0] / (n * (n - 1)) + within[1] / (m * (m - 1)) - 2 * across / (n * m))
 
 
 def kid_deviation(real, generated, patients, resamples: int, seed: int, generated_patients=None) -> float:
@@ -66,7 +66,7 @@ def kid_deviation(real, generated, patients, resamples: int, seed: int, generate
       seed: of the draws.
       generated_patients: [m] where `generated` are real images of other patients; else each is drawn by itself.
 
-    Errors: as `kid`; Undefined for fewer than 5 patients (or generated images).
+    Errors: as `kid`; Undefined for fewer than 10 patients or generated images.
     """
     real, generated = inputs.features(real=real, generated=generated)
     own = [inputs.column("patients", patients, len(real)), np.arange(len(generated))]
@@ -84,21 +84,25 @@ def kid_deviation(real, generated, patients, resamples: int, seed: int, generate
         within.append(mean_within(array, code, counts))
         codes.append(code)
         draws.append(counts)
-    sums, sizes = (
-        summed(kernel(real, generated), *codes),
-        [counts @ np.bincount(c) for c, counts in zip(codes, draws, strict=True)],
-    )
-    across = ((draws[0] @ sums) * draws[1]).sum(1) / (sizes[0] * sizes[1])
-    return finite(np.std(within[0] + within[1] - 2 * across, ddof=1))
+    images = [counts @ np.bincount(code) for code, counts in zip(codes, draws, strict=True)]
+    across = ((draws[0] @ summed(kernel(real, generated), *codes)) * draws[1]).sum(1) / (images[0] * images[1])
+    return float(np.std(within[0] + within[1] - 2 * across, ddof=1))
 
 
-def kernel(left: np.ndarray, right: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """(x·y/d + 1)³ of all pairs by blocks of rows: which rows, the block, and its part of the matrix's diagonal."""
-    with np.errstate(over="ignore", invalid="ignore"):  # seen at the end
-        for first in range(0, len(left), ROWS):
-            base = left[first : first + ROWS] @ right.T / left.shape[1] + 1
-            block = base * base * base  # ** 3 is a call of pow a number, ten times as slow
-            yield slice(first, first + len(block)), block, np.diagonal(block, first)
+def kernel(left: np.ndarray, right: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """(x·y/d + 1)³ of all pairs by blocks of rows: which rows, and the block."""
+    for first in range(0, len(left), ROWS):
+        rows = slice(first, first + ROWS)
+        yield rows, cubed(left[rows] @ right.T / left.shape[1] + 1)
+
+
+def diagonal(array: np.ndarray) -> np.ndarray:
+    """The kernel of each row with itself."""
+    return cubed(np.square(array).sum(1) / array.shape[1] + 1)
+
+
+def cubed(base: np.ndarray) -> np.ndarray:
+    return base * base * base  # base ** 3 calls pow for each number, ten times as slow
 
 
 def summed(blocks, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -106,7 +110,7 @@ def summed(blocks, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     order = np.argsort(columns, kind="stable")
     starts = np.searchsorted(columns[order], np.arange(columns.max() + 1))
     result = np.zeros((rows.max() + 1, columns.max() + 1))
-    for own, block, _ in blocks:
+    for own, block in blocks:
         np.add.at(result, rows[own], np.add.reduceat(block[:, order], starts, axis=1))
     return result
 
@@ -114,18 +118,11 @@ def summed(blocks, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
 def mean_within(array: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Mean kernel of pairs of one set under counts of its patients [R, P] → [R]; which pairs, `kid_deviation` tells."""
     sums, images = summed(kernel(array, array), codes, codes), np.bincount(codes).astype(float)
-    diagonal = np.bincount(codes, np.concatenate([own for _, _, own in kernel(array, array)]))
-    own = np.diagonal(sums)
+    own, alone = np.diagonal(sums), np.bincount(codes, diagonal(array))
     between = ((counts @ sums) * counts).sum(1) - np.square(counts) @ own
     pairs = np.square(counts @ images) - np.square(counts) @ np.square(images)
-    inside, inside_pairs = counts @ (own - diagonal), counts @ (images * (images - 1))
+    inside, inside_pairs = counts @ (own - alone), counts @ (images * (images - 1))
     return (between + inside) / (pairs + inside_pairs)
-
-
-def finite(value) -> float:
-    if not np.isfinite(value):
-        raise Undefined("the kernel of these features is too large for a float64; multiply them by scale_of(…)")
-    return float(value)
 
 
 def frechet(real, generated) -> float:
@@ -142,8 +139,8 @@ def frechet(real, generated) -> float:
     Source: Heusel et al. 2017, GANs trained by a two time-scale update rule, section 3.
     """
     real, generated = inputs.features(real=real, generated=generated)
-    a, b = factor(real), factor(generated)
-    if all(map(well_conditioned, (a, b))):
+    (a, good), (b, fine) = factor(real), factor(generated)
+    if good and fine:
         half = a.T @ b
         root = np.sqrt(np.clip(np.linalg.eigvalsh(half @ half.T), 0, None)).sum()
     else:
@@ -161,21 +158,17 @@ def frechet_caveat(n: int, d: int) -> str | None:
     return f"{n} images for {d} features, fewer than twice as many: {rank}it is mostly bias; go by the kernel distance"
 
 
-def factor(array: np.ndarray) -> np.ndarray:
-    """A [d, r] with A Aᵀ the covariance (ddof 1) of features [n, d]; r is d, or n where that is fewer."""
+def factor(array: np.ndarray) -> tuple[np.ndarray, bool]:
+    """A [d, r] with A Aᵀ the covariance (ddof 1) of features [n, d], and whether that is well-conditioned."""
     centred = (array - array.mean(0)) / np.sqrt(len(array) - 1)
     if len(array) <= array.shape[1]:
-        return centred.T
+        return centred.T, False
     covariance = centred.T @ centred
     try:
-        return np.linalg.cholesky(covariance)
+        triangle = np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:  # features that are constant or that follow from others
         values, vectors = np.linalg.eigh(covariance)
-        return vectors * np.sqrt(np.where(values > values[-1] * len(values) * np.finfo(float).eps, values, 0))
-
-
-def well_conditioned(a: np.ndarray) -> bool:
-    """Whether a factor is a triangle whose covariance can be multiplied by another without harm to its roots."""
-    pivots = np.square(np.diagonal(a))
-    triangle = a.shape[0] == a.shape[1] and not np.triu(a, 1).any()
-    return bool(triangle and pivots.min() > WELL_CONDITIONED * pivots.max())
+        kept = values > values[-1] * len(values) * np.finfo(float).eps
+        return vectors[:, kept] * np.sqrt(values[kept]), False
+    pivots = np.square(np.diagonal(triangle))
+    return triangle, bool(pivots.min() > WELL_CONDITIONED * pivots.max())

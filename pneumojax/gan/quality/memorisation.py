@@ -104,4 +104,4 @@ def authpct(found: Nearest, training) -> float:
 
 
 def distances(**sets) -> list[np.ndarray]:
-    return [inputs.numbers(name, values, 1, "[images], a distance each") for name, values in sets.items()]
+    return [inputs.numbers(name, values, 1, "[images]") for name, values in sets.items()]

@@ -69,8 +69,8 @@ def prdc(real, generated, k: int = 5) -> dict[str, float]:
     density: real balls that a generated image lies in, of k: 1 is what real images have, more is possible.
     coverage: share of real balls that hold a generated image; 1 - 2^-k (0.969) for two sets of one distribution.
 
-    Sets of unequal size are allowed: then recall and coverage rise with m, since more balls and more images reach more
-    real ones, and precision and density do not; compare at n = m only.
+    Sets of unequal size are taken as they are, by `prdc` too: the more images a set has, the smaller are its balls, and
+    coverage rises with m (1 - (n / (n + m))^k for one distribution). Compare at n = m.
 
     Args:
       real: float [n, d].
