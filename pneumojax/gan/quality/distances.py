@@ -130,7 +130,7 @@ def frechet(real, generated) -> float:
 
     Covariances have ddof 1. With Σ = A Aᵀ and Τ = B Bᵀ the last trace is the sum of the singular values of Aᵀ B, which
     is exact whatever the rank; where both covariances are well-conditioned, the roots of the eigenvalues of Aᵀ Τ A
-    are the same and take a third of the time.
+    are the same and take 0.4 of the time (2048 features).
 
     It is biased: of two halves of one set it falls as 1/n. Compare it at equal n only, and see `frechet_caveat`.
 
