@@ -146,7 +146,7 @@ def row_of(found: Looked, held_out: Looked, training: Looked) -> dict:
         return quality.nearest(looked.through, training.through, mirrored=looked.mirrored)
 
     near, honest = of("nearest", nearest, found), nearest(held_out)
-    copies = near and of("copy_rate", quality.copy_rate, near.distance, honest.distance)
+    copies = near and of("copy_rate", quality.copy_rate, near.distance, honest.distance, held_out.patients)
     neighbours = of("prdc", quality.prdc, real.through, own.through) or {}
     if caveat := quality.frechet_caveat(len(real.whole), real.whole.shape[1]):
         reasons["fid"] = caveat

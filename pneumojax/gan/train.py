@@ -109,7 +109,7 @@ def collapse(order: Order, table: Table, images: np.ndarray) -> str | None:
     drawn = {label: part for (label, _), part in zip(counts, parts, strict=True) if len(part)}
     why = watch.collapse(sight_of(order, table, NO_LOOKS), drawn)
     if why:
-        logging.warning("%s has collapsed: %s", order.stage.name, why)
+        logging.warning("%s has collapsed, or has not learnt yet: %s", order.stage.name, why)
     return why
 
 

@@ -118,6 +118,6 @@ def sentence(row: dict, real: dict[str, dict]) -> str:
         verdict = "further from real images of its class than those of another class are"
     beyond = f", {(kid - floor) / deviation:.0f} of the floor's deviations above it" if deviation else ""
     text = f"{of(row)}: {verdict} (KID at the same size {kid:.3f}{beyond}; noise has {noise:.3f})"
-    if row["copy_rate"] is not None and row["copy_interval"][0] > row["copy_honest"][1]:
+    if row["copy_rate"] is not None and row["copy_rate"] > row["copy_honest"][1]:
         text += f". Copies: {row['copy_rate']:.0%} lie nearer to a training image than what copies nothing does"
     return text + "."
