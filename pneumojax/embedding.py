@@ -43,7 +43,7 @@ def load(
     Args:
       name: a network of `pneumojax.models`: `squeezenet` has 512 features, `resnet18` 512, `googlenet` 1024,
         `inception_v3` 2048, `alexnet` 4096. A file with the 1008 classes of FID's network makes `inception_v3` that.
-      weights: as `config.model.weights`: 'none' (random, the same ones always), 'torchvision', a file, a folder. They may
+      weights: as `config.model.weights`: 'none' (random, always the same), 'torchvision', a file, a folder. They may
         lack what is not computed.
       cache: where downloads are kept.
       size: pixels a side that images are resized to; None for 224, of `inception_v3` 299.
@@ -96,9 +96,10 @@ def end_of(model: type[nn.Module], name: str, stage: str | None) -> int:
 
 def options_of(model: type[nn.Module], name: str, variables: dict) -> dict:
     """The fields of a network that its weights imply."""
-    shapes = {key: tensor.shape for key, tensor in pretrained.to_torch(variables, name).items()}
-    if model is inception_v3.Model and num_classes_of(shapes, name) == inception_v3.FID_CLASSES:
-        return {"fid": True}  # it sees `fid_input`, which nothing need transform
+    if model is inception_v3.Model:
+        shapes = {key: tensor.shape for key, tensor in pretrained.to_torch(variables, name).items()}
+        if num_classes_of(shapes, name) == inception_v3.FID_CLASSES:
+            return {"fid": True}  # it sees `fid_input`, which nothing need transform
     return getattr(model, "WITH_WEIGHTS", {})
 
 

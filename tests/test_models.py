@@ -42,13 +42,8 @@ def numpy_state(tensors) -> dict[str, np.ndarray]:
     return {name: tensor.detach().numpy().copy() for name, tensor in tensors}
 
 
-@pytest.fixture(scope="module", params=PARAMETERS)
-def pair(request, torchvision_models):
-    """(name, torchvision's module with random weights and batch statistics, the same as variables)."""
-    torch.manual_seed(0)
-    options = {"aux_logits": False, "init_weights": False} if request.param == "googlenet" else {}
-    build = getattr(torchvision_models, BUILDERS.get(request.param, request.param))
-    module = build(num_classes=2, **options)
+def randomise_normalisation(module):
+    """The module with random batch statistics, scales and shifts."""
     for name, buffer in module.named_buffers():
         if name.endswith("mean"):
             buffer.copy_(torch.randn_like(buffer) * 0.2)
@@ -58,6 +53,16 @@ def pair(request, torchvision_models):
         if isinstance(layer, torch.nn.BatchNorm2d):
             torch.nn.init.normal_(layer.weight, 1.0, 0.2)
             torch.nn.init.normal_(layer.bias, 0.0, 2.0)
+    return module
+
+
+@pytest.fixture(scope="module", params=PARAMETERS)
+def pair(request, torchvision_models):
+    """(name, torchvision's module with random weights and batch statistics, the same as variables)."""
+    torch.manual_seed(0)
+    options = {"aux_logits": False, "init_weights": False} if request.param == "googlenet" else {}
+    build = getattr(torchvision_models, BUILDERS.get(request.param, request.param))
+    module = randomise_normalisation(build(num_classes=2, **options))
     return request.param, module, pretrained.convert(numpy_state(module.state_dict().items()), request.param)
 
 

@@ -1,7 +1,7 @@
 """Inception V3 (Szegedy et al. 2016), layer for layer torchvision's `inception_v3`; layers carry its names.
 
-Its auxiliary head is left out. With `fid` it is the network that Fréchet distances are commonly computed with (Heusel et
-al. 2017), TensorFlow's of 2015, whose weights lie in `pt_inception-2015-12-05-6726825d.pth` under the same names.
+Its auxiliary head is left out. With `fid` it is the network that Fréchet distances are commonly computed with (Heusel
+et al. 2017), TensorFlow's of 2015, whose weights lie in `pt_inception-2015-12-05-6726825d.pth` under the same names.
 """
 
 from functools import partial
@@ -24,8 +24,8 @@ STEM = {  # features, window, stride, padding
 }
 POOLS_AFTER = ("Conv2d_2b_3x3", "Conv2d_4a_3x3")
 
-# A branch is a chain of convolutions, each (features, window) or, where it halves the picture, (features, window, 2). BOTH
-# are two side by side. A pool that no convolution follows halves as well.
+# A branch is a chain of convolutions, each (features, window) or, where it halves the picture, (features, window, 2);
+# BOTH are two side by side. A pool that no convolution follows halves as well.
 BOTH = ((384, (1, 3)), (384, (3, 1)))
 
 

@@ -105,7 +105,7 @@ line_max.defvjp(line_max_forward, line_max_backward)
 
 
 def average_pool(x, window: int, padding: int, count_padding: bool):
-    """Average pooling of stride 1. PyTorch's counts the padding's zeros unless told otherwise, TensorFlow's does not."""
+    """Average pooling of stride 1. PyTorch counts the padding's zeros unless told otherwise, TensorFlow does not."""
 
     def sums(x):
         x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
