@@ -5,6 +5,7 @@
 
 import contextlib
 import importlib
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -201,6 +202,28 @@ def tried(request):
 @pytest.mark.parametrize("kept", CHECKS, ids=lambda function: function.__name__)
 def test_the_contract(tried, kept):
     kept(tried)
+
+
+GOLDEN = Path(__file__).parent / "golden" / "first_steps.json"
+
+
+def first_step(tried) -> dict[str, float]:
+    """Metrics of the first step, norms of the networks before and after it, and of what is then drawn."""
+    found = {name: float(value) for name, value in tried.metrics[0].items()}
+    for when, state in zip(("before", "after"), tried.states, strict=False):
+        for network, leaves in networks_of(state).items():
+            found[f"{network} {when}"] = float(np.sqrt(sum(np.square(leaf, dtype=float).sum() for leaf in leaves)))
+    drawn = tried.sample(tried.states[1], *latents_and_labels(tried.config))
+    return found | {"drawn": float(np.linalg.norm(drawn))}
+
+
+def test_the_first_step_is_the_golden_one(tried, request):
+    """A change of a GAN, or of what it is composed of, shows here; if it is meant, write it into the file."""
+    golden = json.loads(GOLDEN.read_text())[request.node.callspec.id]
+    found = first_step(tried)
+    assert found.keys() == golden.keys()
+    for name, value in golden.items():
+        assert found[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
 
 
 def toy(**broken):
