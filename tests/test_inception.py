@@ -23,9 +23,10 @@ quick = partial(jax.jit, compiler_options=loop.QUICK_COMPILATION)
 @pytest.fixture(scope="module")
 def torch_fidelity(torchvision_models):
     """torch_fidelity, which imports torchvision."""
-    from torch_fidelity import feature_extractor_inceptionv3, interpolate_compat_tensorflow  # noqa: F401
+    import torch_fidelity.feature_extractor_inceptionv3
+    import torch_fidelity.interpolate_compat_tensorflow
 
-    return __import__("torch_fidelity")
+    return torch_fidelity
 
 
 def random_module(torchvision_models, **options):
