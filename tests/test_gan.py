@@ -417,9 +417,9 @@ def test_real_images_are_flipped_where_the_config_says_so(config):
     batch, key = loop.Batch(table(8).examples, table(8).labels, {}), jax.random.key(0)
 
     def seen(flip: bool) -> np.ndarray:
-        unchanged = SimpleNamespace(step=lambda state, images, labels, key, config: (images, {}))
+        unchanged = SimpleNamespace(step=lambda state, images, labels, key, config: (images, {"g_loss": 0.0}))
         recipe = Recipe(unchanged, FrozenConfigDict({**config, "flip": flip}))
-        return np.asarray(gan_train.step((), batch, key, {}, recipe)[0])[..., 0]
+        return np.asarray(gan_train.step(jnp.zeros((20, 8, 8, 1)), batch, key, {}, recipe)[0])[..., 0]
 
     plain, flipped = seen(False), seen(True)
     np.testing.assert_allclose(plain, np.asarray(batch.examples) / 127.5 - 1, atol=1e-6)
