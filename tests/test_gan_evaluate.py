@@ -1,17 +1,20 @@
 """`python -m pneumojax.gan.evaluate`: what it says of GANs that copy, collapse, make noise, diverge or are honest."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from runs import call, error_of, finish
 
+from pneumojax import checkpoint, run, sample
 from pneumojax.data import phantom, splits
 from pneumojax.embedding import Embedding
-from pneumojax.gan import comparison, quality
+from pneumojax.gan import comparison, drawing, evaluate, quality
 from pneumojax.gan.material import Case, Pool
 from pneumojax.report import quality as section
-from pneumojax.stage import Stage
+from pneumojax.stage import Stage, seed_of
 
 CONFIG = SimpleNamespace(phantom_images=(240, 240), classes=("NORMAL", "PNEUMONIA"))
 SIDE = 16  # pixels of the GAN
@@ -121,3 +124,76 @@ def test_where_nobody_is_left_to_compare_with_or_real_images_are_too_small_it_is
     row, _ = measured(case, tiny, pool.small[case.floor])
     assert row["coverage"] is None
     assert row["reasons"]["all"] == "86 of 86 real images have fewer than the GAN's 16 pixels"
+
+
+@pytest.fixture(scope="module")
+def chosen(tmp_path_factory, tiny_flags):
+    """A whole run whose GANs were measured while they trained; images are of the state nearest to an inner part."""
+    flags = ["--config.trials=(0,)", "--config.protocols=('clean',)", "--config.quality.every=2"]
+    flags += ["--config.quality.inner=0.25", "--config.quality.images=8", "--config.quality.features=alexnet"]
+    return finish([*tiny_flags, *flags], tmp_path_factory.mktemp("chosen") / "run")
+
+
+def test_images_are_drawn_from_the_state_that_is_nearest_to_patients_kept_from_the_gan(chosen):
+    done = run.load(chosen)
+    entry = done.splits["trials"][0]["clean"]
+    assert {name.split("/")[0] for name in entry["gan_inner"]} == {"NORMAL", "PNEUMONIA"}
+    assert set(entry["gan_inner"]) < set(entry["train"])
+    patient = dict(zip(done.predictions["name"], done.predictions["patient"], strict=True))
+    known = [name for name in entry["train"] if name in patient]
+    assert not known  # nobody whom a classifier or GAN has seen is tested
+    for name in ("normal", "pneumonia"):
+        stage = Stage(0, "clean", gan=name)
+        curve = done.curves[stage, "kid"]
+        assert list(curve) == [2, 4, 6]
+        best = min(curve, key=curve.get)
+        assert done.results["gan"]["drawn_from"] == done.results["gan"]["drawn_from"] | {stage.name: best}
+        made = checkpoint.read_arrays(chosen / "checkpoints" / f"{stage.name}.npz")["images"]
+        [source] = sample.load(done, "trial0/clean", 0, name.upper())
+        order = source.order._replace(seed=seed_of(done.config.seed, stage.name), wanted={source.label: len(made)})
+        drawn = drawing.generate(sample.recipe_of(done), order, source.state)
+        np.testing.assert_array_equal(drawn[source.label], made)
+
+
+def test_the_command_writes_what_the_contract_says(chosen, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(chosen, workdir)
+    code, errors = call(evaluate.main, f"--workdir={workdir}", "--images=12", "--features=alexnet")
+    assert code == 0, errors
+    found = json.loads((workdir / "gan_quality.json").read_text())
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["gan"].pop("quality") == found
+    assert results == json.loads((chosen / "results.json").read_text())  # nothing else has changed
+    assert found["features"] == "alexnet (random, seed 0)"
+    assert [(row["trial"], row["protocol"], row["class"], row["seed"]) for row in found["gans"]] == [
+        (0, "clean", "NORMAL", 0),
+        (0, "clean", "PNEUMONIA", 0),
+    ]
+    assert found["references"].keys() >= {"held_out", "through_gan_size", "training_copies", "other_class"}
+    for row in [*found["gans"], *(one for kind in found["references"].values() for one in kind["by_gan"])]:
+        assert row.keys() >= ROW
+        assert row["kid"].keys() == {"value", "std"}
+        assert all(row[name] is not None or row["reasons"] for name in ROW)
+    for kind in found["references"].values():
+        assert kind.keys() >= {"kid", "fid", "coverage", "copy_rate", "tell_auc"}
+    page = (workdir / "report.html").read_text()
+    assert "Quality of the generated images" in page
+    assert page.count("nearest pairs: ") >= 2
+    assert sorted(path.name for path in (workdir / "samples").glob("nearest-*")) == [
+        "nearest-trial0-clean-gan_normal-class0.png",
+        "nearest-trial0-clean-gan_pneumonia-class1.png",
+    ]
+
+
+def test_bad_input_is_one_line(chosen, tmp_path):
+    def line(*arguments):
+        return error_of(call(evaluate.main, *arguments), 2)[0]
+
+    assert line(f"--workdir={tmp_path / 'nothing'}").startswith(f"{tmp_path / 'nothing'}")
+    assert line(f"--workdir={chosen}", "--images=1").startswith("--images=1: give 2 or more")
+    assert "is not known here" in line(f"--workdir={chosen}", "--features=nobody")
+    workdir = tmp_path / "run"
+    shutil.copytree(chosen, workdir)
+    for file in (workdir / "checkpoints/trial0/clean").glob("gan_*.npz"):
+        file.unlink()
+    assert line(f"--workdir={workdir}").endswith("has no generated images to evaluate")

@@ -79,16 +79,15 @@ def keep(watch: Watch, stage: Stage, step: int, state, why: str | None, kid: flo
       place: where checkpoints go.
     """
     choosing, good = watch.sights[stage].choosing, watch.good
-    if why:
-        if stage in good:
-            logging.warning("%s has collapsed after step %d: %s", stage.name, step, why)
-            last_good = good.pop(stage)
-            if not choosing:
-                save(stage, *last_good, {}, place)
-        return
-    good[stage] = step, state
     if choosing and kid is not None and kid < lowest(place, stage):
         save(stage, step, state, {"kid": kid}, place)
+    if not why:
+        good[stage] = step, state
+    elif stage in good:
+        logging.warning("%s has collapsed after step %d: %s", stage.name, step, why)
+        last_good = good.pop(stage)
+        if not choosing:
+            save(stage, *last_good, {}, place)
 
 
 def save(stage: Stage, step: int, state, record: dict, place: Place) -> None:
