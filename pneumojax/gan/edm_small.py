@@ -26,7 +26,7 @@ DEFAULTS = {
     "dropout": 0.1,  # in the network while it trains (paper: 0.05 to 0.25, table 7)
     "augment": 0.0,  # probability that a training image is shifted, and that it is scaled (paper: 0.12 to 0.15)
 }
-SIGMA_DATA = 0.5  # deviation of images in [-1, 1]; of children's chest X-rays about 0.45
+SIGMA_DATA = 0.5  # deviation of images in [-1, 1] (table 1); 0.48 of children's chest X-rays
 SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 80.0, 7.0  # of the sampler (table 1)
 P_MEAN, P_STD = -1.2, 1.2  # of the logarithm of sigma in training (table 1)
 FREQUENCIES = 2.0 ** np.arange(6)  # of the sines that tell the network the noise's level
@@ -65,10 +65,12 @@ def check(config) -> None:
 
 
 def network_of(config) -> UNet:
+    """The network inside the denoiser."""
     return UNet(config.filters, config.dropout)
 
 
 def optimizer_of(config) -> optax.GradientTransformation:
+    """Adam, at one rate from the first step on."""
     return optax.adam(config.generator_learning_rate, config.beta1, config.beta2)
 
 
@@ -195,6 +197,8 @@ def heun(denoiser: Callable, noise, steps: int):
     """
     levels = jnp.asarray(sigmas(steps), jnp.float32)
 
+    # XLA's loops on CPUs slow down gradients of convolutions, not these: six steps of 32 images of 64 pixels take 1.7 s
+    # of CPU time either way. As a loop any number of steps compiles in 3.5 s, six written out in 5.8.
     def onward(x, interval):
         now, then = interval
         slope = (x - denoiser(x, now)) / now

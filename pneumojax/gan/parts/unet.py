@@ -1,13 +1,21 @@
 """A small U-Net for denoising: DDPM++ (Song et al. 2021) as EDM has it (Karras et al. 2022), less its attention."""
 
 import math
+from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from pneumojax.gan.parts.layers import initializer
+
+# Of stride 1, convolutions that pad themselves are XLA's fastest on CPUs, unlike those of stride 2: 32 channels of 32x32
+# pixels in 6 ms of CPU time, in 26 where they are padded before, in 20 as nine matrix products (batch 32).
+convolution = partial(nn.Conv, kernel_size=(3, 3), kernel_init=initializer)
+dense = partial(nn.Dense, kernel_init=initializer)
+
 
 def norm(x):
-    """Group norm in groups of 4 to 8 channels where the widths are multiples of 32. A module of the one that calls it."""
+    """Group norm in eight groups, or in as many as divide the channels. Of the module that calls it."""
     return nn.GroupNorm(math.gcd(x.shape[-1], 8), epsilon=1e-5)(x)
 
 
@@ -18,11 +26,10 @@ def halved(x):
 
 
 def doubled(x):
-    """Each pixel four times, [N, S, S, C] → [N, 2S, 2S, C]; its gradient is a sum, where `jnp.repeat`'s is a scatter."""
+    """Each pixel four times, [N, S, S, C] → [N, 2S, 2S, C]. The gradient is a sum; that of `jnp.repeat` scatters."""
     n, side, _, channels = x.shape
-    return jnp.broadcast_to(x[:, :, None, :, None], (n, side, 2, side, 2, channels)).reshape(
-        n, 2 * side, 2 * side, channels
-    )
+    x = jnp.broadcast_to(x[:, :, None, :, None], (n, side, 2, side, 2, channels))
+    return x.reshape(n, 2 * side, 2 * side, channels)
 
 
 def to_depth(x):
@@ -47,13 +54,13 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x, embedding, train: bool):
-        y = nn.Conv(self.features, (3, 3))(nn.silu(norm(x)))
-        scale, shift = jnp.split(nn.Dense(2 * self.features)(embedding)[:, None, None], 2, -1)
+        y = convolution(self.features)(nn.silu(norm(x)))
+        scale, shift = jnp.split(dense(2 * self.features)(embedding)[:, None, None], 2, -1)
         y = nn.silu(norm(y) * (1 + scale) + shift)
         y = nn.Dropout(self.dropout, deterministic=not train)(y)
-        y = nn.Conv(self.features, (3, 3), kernel_init=nn.initializers.zeros)(y)
+        y = convolution(self.features, kernel_init=nn.initializers.zeros)(y)
         if x.shape[-1] != self.features:
-            x = nn.Dense(self.features)(x)
+            x = dense(self.features)(x)
         return (x + y) * 0.5**0.5
 
 
@@ -61,7 +68,6 @@ class UNet(nn.Module):
     """Images [N, S, S, C] and features of the noise [N, K] → [N, S, S, C], zero at first. S is even.
 
     2x2 pixels are taken as channels of one, and the side is halved while it is even and above 8: to 32, 16 and 8 of 64.
-    Convolutions of stride 1 that pad themselves are XLA's fastest on a CPU, unlike those of stride 2.
     """
 
     filters: int
@@ -71,19 +77,18 @@ class UNet(nn.Module):
     def __call__(self, images, features, train: bool):
         embedding = features
         for _ in range(2):
-            embedding = nn.silu(nn.Dense(4 * self.filters)(embedding))
+            embedding = nn.silu(dense(4 * self.filters)(embedding))
         x = to_depth(images)
-        channels, level = x.shape[-1], 0
-        x = nn.Conv(self.filters, (3, 3))(x)
+        channels = x.shape[-1]
+        x = convolution(self.filters)(x)
         skips = []
-        while True:
-            x = Block(self.filters * min(4, 2**level), self.dropout)(x, embedding, train)
+        while x.shape[1] % 2 == 0 and x.shape[1] > 8:
+            x = Block(self.filters * min(4, 2 ** len(skips)), self.dropout)(x, embedding, train)
             skips.append(x)
-            if x.shape[1] % 2 or x.shape[1] <= 8:
-                break
-            x, level = halved(x), level + 1
-        x = Block(x.shape[-1], self.dropout)(x, embedding, train)
+            x = halved(x)
+        for _ in range(2):
+            x = Block(self.filters * min(4, 2 ** len(skips)), self.dropout)(x, embedding, train)
         for skip in reversed(skips):
-            x = doubled(x) if x.shape[1] < skip.shape[1] else x
-            x = Block(skip.shape[-1], self.dropout)(jnp.concatenate([x, skip], -1), embedding, train)
-        return to_space(nn.Conv(channels, (3, 3), kernel_init=nn.initializers.zeros)(nn.silu(norm(x))))
+            x = jnp.concatenate([doubled(x), skip], -1)
+            x = Block(skip.shape[-1], self.dropout)(x, embedding, train)
+        return to_space(convolution(channels, kernel_init=nn.initializers.zeros)(nn.silu(norm(x))))
