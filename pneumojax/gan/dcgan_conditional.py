@@ -25,7 +25,9 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, latents, labels, train: bool):
         known = jax.nn.one_hot(labels, self.classes, dtype=latents.dtype)  # the gradient of a look-up is a scatter-add
-        embedded = nn.Dense(latents.shape[1], use_bias=False, kernel_init=nn.initializers.normal(1), name="embedding")(known)
+        embedded = nn.Dense(latents.shape[1], use_bias=False, kernel_init=nn.initializers.normal(1), name="embedding")(
+            known
+        )
         joined = jnp.concatenate((latents, embedded), 1)
         return dcgan.Generator(self.filters, self.image_size)(joined, labels, train)
 
