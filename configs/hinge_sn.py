@@ -1,0 +1,19 @@
+"""Hinge losses and a spectrally normalised critic on some 500 X-rays (Miyato et al. 2018).
+
+    python -m pneumojax.main --config=configs/hinge_sn.py --config.data.dir=DIR
+
+Time and KID: experiments/RESULTS.md.
+"""
+
+from configs import default
+
+
+def get_config():
+    """DCGAN's generator at half the width; as many images as the other GANs see."""
+    c = default.get_config()
+    c.gan.name = "hinge_sn"
+    c.gan.filters = 32
+    c.gan.batch_size = 32
+    c.gan.steps = 4000
+    c.gan.discriminator_learning_rate = 4e-4  # twice the generator's, as a normalised critic is slow
+    return c
