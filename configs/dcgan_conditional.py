@@ -15,4 +15,6 @@ def get_config():
     c.gan.filters = 32
     c.gan.batch_size = 32
     c.gan.steps = 8000
+    c.gan.beta1 = 0.0  # Miyato and Koyama's
+    c.gan.beta2 = 0.9
     return c

@@ -76,22 +76,34 @@ def test_a_label_adds_its_projection_to_a_logit():
         np.testing.assert_allclose(logits(labels), (plain + added).numpy(), atol=1e-5)
 
 
-def test_a_label_joins_the_latent_as_its_embedding():
+def test_batch_norms_have_a_scale_and_a_bias_for_each_class():
+    """Batch norm in PyTorch and embeddings; running statistics are of all classes together."""
+    norm = dcgan_conditional.ConditionalBatchNorm(classes=2)
+    x = jnp.asarray(np.random.default_rng(0).normal(3, 2, (5, 4, 4, 6)), jnp.float32)
+    variables = norm.init(jax.random.key(0), x, LABELS, train=True)
+    params = drawn(variables["params"])
+    out, others = norm.apply({**variables, "params": params}, x, LABELS, train=True, mutable=["batch_stats"])
+
+    theirs = torch.nn.BatchNorm2d(6, affine=False)
+    scale, bias = (
+        functional.embedding(torch.tensor(LABELS, dtype=torch.long), to_torch(params[name]["kernel"]))[..., None, None]
+        for name in ("scale", "bias")
+    )
+    np.testing.assert_allclose(out, channels_last(theirs(channels_first(x)) * scale + bias), atol=1e-5)
+    mean = others["batch_stats"]["BatchNorm_0"]["mean"]
+    np.testing.assert_allclose(mean, theirs.running_mean.numpy(), atol=1e-6)
+    plain = norm.apply(variables, x, LABELS, train=True, mutable=["batch_stats"])[0]
+    np.testing.assert_allclose(plain, channels_last(theirs(channels_first(x))), atol=1e-5)
+
+
+def test_a_label_changes_an_image_once_its_scales_differ():
     config = config_of(dcgan_conditional, image_size=16, filters=4, latent_dim=6)
     state = quick(lambda: dcgan_conditional.init(jax.random.key(0), config))()
+    sample = quick(lambda g, labels: dcgan_conditional.sample(state._replace(generator=g), latents, labels, config))
     latents = jax.random.normal(jax.random.key(1), (5, 6))
-    sample = quick(lambda labels: dcgan_conditional.sample(state, latents, labels, config))
-    images = sample(LABELS)
-
-    g = state.generator
-    embedded = functional.embedding(
-        torch.tensor(LABELS, dtype=torch.long), to_torch(g["params"]["embedding"]["kernel"])
-    )
-    plain = {name: tree["Generator_0"] for name, tree in g.items()}
-    joined = np.concatenate([latents, embedded.numpy()], 1)
-    same = quick(lambda joined: dcgan.Generator(4, 16).apply(plain, joined, LABELS, train=False))(joined)
-    np.testing.assert_allclose(images, same, atol=1e-6)
-    others = sample(1 - LABELS)
+    assert np.array_equal(sample(state.generator, LABELS), sample(state.generator, 1 - LABELS))
+    g = {**state.generator, "params": drawn(state.generator["params"])}
+    images, others = sample(g, LABELS), sample(g, 1 - LABELS)
     assert float(jnp.abs(images - others).max(axis=(1, 2, 3)).min()) > 1e-3
 
 

@@ -40,7 +40,7 @@ def stages(filters: int, image_size: int) -> list[tuple[int, int]]:
 
 
 def bilinear(side: int, dtype) -> np.ndarray:
-    """The matrix [2 side, side] that doubles a row of pixels: 3/4 of the nearer one, 1/4 of the other; 0 beyond the end.
+    """The matrix [2 side, side] that doubles a row of pixels: 3/4 of the nearer, 1/4 of the other, 0 beyond the end.
 
     Half of its transpose halves a row. Two matrix products take no time beside a block, and have no scatter-adds.
     """
