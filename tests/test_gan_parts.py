@@ -482,6 +482,12 @@ def test_a_variant_of_dcgan_is_made_at_128_pixels(name):
     assert jax.eval_shape(lambda s: module.sample(s, *latents, config), state).shape == (2, 128, 128, 1)
 
 
+def test_ada_over_no_images_is_refused():
+    section = {**default.get_config().gan, **gan.load("dcgan_ada").DEFAULTS, "ada_images": 0}
+    with pytest.raises(BadInput, match=r"config.gan.ada_images=0: give a number above 0"):
+        gan.load("dcgan_ada").compose(FrozenConfigDict(section))
+
+
 def test_lsgan_and_the_augmented_ones_are_dcgan_but_for_what_they_say():
     """The same networks and optimisers; D of WGAN-GP has no batch statistics."""
     config = small(gan.load("dcgan"), default.get_config().gan)
