@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from pneumojax.gan.parts import adversarial, losses
-from pneumojax.gan.parts.layers import UpConvolution, down_convolution, initializer
+from pneumojax.gan.parts.layers import UpConvolution, down_convolution, initializer, projection
 
 CONDITIONAL = False
 
@@ -52,6 +52,7 @@ class Discriminator(nn.Module):
 
     filters: int
     norm: Callable[..., nn.Module] = batch_norm
+    classes: int = 0  # more: it judges by the labels too, by projection
 
     @nn.compact
     def __call__(self, images, labels, train: bool):
@@ -60,7 +61,9 @@ class Discriminator(nn.Module):
         for features in others:
             x = down_convolution(x, features, use_bias=False)
             x = nn.leaky_relu(self.norm(use_running_average=not train)(x), 0.2)
-        return nn.Dense(1, kernel_init=initializer)(x.reshape(x.shape[0], -1))[:, 0]
+        x = x.reshape(x.shape[0], -1)
+        logits = nn.Dense(1, kernel_init=initializer)(x)[:, 0]
+        return logits + projection(x, labels, self.classes) if self.classes else logits
 
 
 def compose(config) -> adversarial.Parts:
