@@ -3,6 +3,7 @@
 A module writes `compose(config) -> Parts`; `functions(compose)` are then its `init`, `step` and `sample`.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,9 +26,11 @@ class Parts(NamedTuple):
       losses: a pair (d, g) as in `losses`.
       penalty: (critic, real, fakes, key, extra) → scalar that is added to d's loss, where `critic(images)` gives logits
         and can be differentiated, and the images are as the discriminator sees them.
+      regularizer: (real logits, fake logits, extra) → scalar that is added to d's loss.
       augmentation: (images, key, extra) → images, what the discriminator sees of real and of generated ones.
-      extra: the first `State.extra`, a tree that penalty and augmentation may read: a count of steps, a probability.
+      extra: the first `State.extra`, a tree that the three above may read: a count of steps, a probability.
       remember: (extra, real logits, fake logits) → extra, called once a batch.
+      watched: names of scalars in `extra`, then a dict, that are metrics.
       average: as in `ema`; `sample` then uses the moving average of the generator.
     """
 
@@ -36,9 +39,11 @@ class Parts(NamedTuple):
     optimizers: tuple[optax.GradientTransformation, optax.GradientTransformation]
     losses: tuple[Callable, Callable]
     penalty: Callable | None = None
+    regularizer: Callable | None = None
     augmentation: Callable | None = None
     extra: Any = ()
     remember: Callable = lambda extra, real, fake: extra
+    watched: tuple[str, ...] = ()
     average: Callable | None = None
 
 
@@ -60,6 +65,50 @@ def functions(compose: Callable[[Any], Parts]) -> tuple[Callable, Callable, Call
         lambda state, images, labels, key, config: step(compose(config), state, images, labels, key, config),
         lambda state, latents, labels, config: sample(compose(config), state, latents, labels, config),
     )
+
+
+def with_memory(parts: Parts, *such: dict) -> Parts:
+    """Parts and, beside what they have, others that remember something, each given as a dict of fields.
+
+    Their `extra`, dicts with keys of their own, are put together; penalties and regularizers are added up; augmentations
+    and `remember` follow each other.
+    """
+    for one in such:
+        there = parts._asdict()
+        parts = parts._replace(
+            **{name: JOIN[name](there[name], new) if there[name] else new for name, new in one.items()}
+        )
+    return parts
+
+
+def summed(first: Callable, second: Callable) -> Callable:
+    """A penalty or regularizer of two."""
+    return lambda *inputs: first(*inputs) + second(*inputs)
+
+
+def in_turn(first: Callable, second: Callable) -> Callable:
+    """An augmentation of two."""
+
+    def both(images, key, extra):
+        keys = jax.random.split(key)
+        return second(first(images, keys[0], extra), keys[1], extra)
+
+    return both
+
+
+def one_by_one(first: Callable, second: Callable) -> Callable:
+    """A `remember` of two."""
+    return lambda extra, real, fake: second(first(extra, real, fake), real, fake)
+
+
+JOIN = {
+    "penalty": summed,
+    "regularizer": summed,
+    "augmentation": in_turn,
+    "extra": operator.or_,
+    "remember": one_by_one,
+    "watched": operator.add,
+}
 
 
 def init(parts: Parts, key, config) -> State:
@@ -116,6 +165,7 @@ def update(parts: Parts, state: State, images, labels, key, config) -> tuple[Sta
     discriminator, d_opt = moved(state.discriminator, gradients[1], d_optimizer, state.discriminator_opt)
     average = ema.follow(state.average, generator, len(images), parts.average) if parts.average else ()
     extra = parts.remember(state.extra, real, fake)
+    metrics |= {name: extra[name] for name in parts.watched}
     return State(generator, discriminator, g_opt, d_opt, extra, average), metrics
 
 
@@ -154,6 +204,9 @@ def gradients_of(parts: Parts, state: State, images, labels, key, config):
             )
             metrics["penalty"] = penalty
             loss += penalty
+        if parts.regularizer:
+            metrics["regularizer"] = parts.regularizer(real, fake, state.extra)
+            loss += metrics["regularizer"]
         return loss, (real, fake, others, metrics)
 
     def g_loss_of(fakes):

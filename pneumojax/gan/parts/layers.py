@@ -41,3 +41,23 @@ class UpConvolution(nn.Module):
         pixels = jnp.stack((rows[:, :, :, :-1, 0], rows[:, :, :, 1:, 1]), 4)
         y = pixels.reshape(n, 2 * size, 2 * size, self.features)
         return y + self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else y
+
+
+def projection(features, labels, classes: int):
+    """What a label adds to a logit: <its embedding, features>, [N] for features [N, F] and labels int32 [N].
+
+    Miyato and Koyama 2018, equation 3. The embeddings are a kernel [classes, F] of the module that calls it. A matrix
+    product, since the gradient of a look-up is a scatter-add.
+    """
+    known = jax.nn.one_hot(labels, classes, dtype=features.dtype)
+    embedded = nn.Dense(features.shape[1], use_bias=False, kernel_init=initializer, name="embedding")(known)
+    return (embedded * features).sum(1)
+
+
+def spectral(layer: nn.Module, x, train: bool):
+    """A layer's output with its kernel divided by the kernel's largest singular value (Miyato et al. 2018, section 2).
+
+    One step of power iteration in training. Its vector stands in `batch_stats` and is float32: without `dtype` what is
+    in bfloat16 would be float32 from here on.
+    """
+    return nn.SpectralNorm(layer, dtype=x.dtype)(x, update_stats=train)
