@@ -1,37 +1,47 @@
-"""3x3 convolutions and small filters that keep, double or halve an image's side, in forms that are fast on CPUs."""
+"""3x3 convolutions that keep, double or halve an image's side, and the filters beside them, fast on every device."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pneumojax.gan.parts.convolution import convolution
 from pneumojax.gan.parts.layers import padded
 
-# Which rows of a 3x3 kernel meet row u of a 2x2 window where it writes row a of the two that lie inside the window.
-FOLDED = np.array([[[1, 1, 0], [1, 0, 0]], [[0, 0, 1], [0, 1, 1]]], np.float32)  # [u, a, row]
+# A 3x3 kernel and 2x2 pixels alike are one of 4x4: which of its three rows are added up in each of the four.
+FOLDED = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]], np.float32)
 
 
-def convolution(x, kernel, stride: int = 1):
-    """[N, S, S, C] with a kernel [K, K, C, F], without padding."""
-    numbers = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "VALID", dimension_numbers=numbers)
+def folded(kernel):
+    """[3, 3, C, F] → [2, 2, 2, 2, C, F]: rows 2u + a and columns 2v + b of the kernel of 4x4, as [u, v, a, b, C, F]."""
+    rows = FOLDED.astype(kernel.dtype).reshape(2, 2, 3)
+    return jnp.einsum("uap,vbq,pqcf->uvabcf", rows, rows, kernel)
 
 
 def same_convolution(x, kernel):
-    """3x3 convolution, padding 1: [N, S, S, C] → [N, S, S, F]."""
+    """3x3, padding 1: [N, S, S, C] → [N, S, S, F]."""
     return convolution(padded(x), kernel)
 
 
-def up_convolution(x, kernel):
-    """Each pixel doubled, then a 3x3 convolution: [N, S, S, C] → [N, 2S + 2, 2S + 2, F], a border of one pixel with it.
+def doubling_convolution(x, kernel):
+    """Pixels doubled, then 3x3: [N, S, S, C] → [N, 2S + 2, 2S + 2, F], with a border of one pixel, to be filtered.
 
-    In sub-pixel form: a 2x2 convolution makes the four pixels between the centres of four, with the rows of the kernel
-    that meet the same pixel added up. 16 products a pixel of the input instead of 36.
+    In sub-pixel form: of each four neighbours a 2x2 convolution makes the four pixels between their centres.
     """
     n, size, _, channels = x.shape
-    folded = jnp.einsum("uap,vbq,pqcf->uvcabf", *[FOLDED.astype(kernel.dtype)] * 2, kernel)
-    y = convolution(padded(x), folded.reshape(2, 2, channels, -1))
-    y = y.reshape(n, size + 1, size + 1, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
-    return y.reshape(n, 2 * size + 2, 2 * size + 2, -1)
+    phases = folded(kernel)[:, :, ::-1, ::-1].transpose(0, 1, 4, 2, 3, 5).reshape(2, 2, channels, -1)
+    y = convolution(padded(x), phases).reshape(n, size + 1, size + 1, 2, 2, -1)
+    return y.transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * size + 2, 2 * size + 2, -1)
+
+
+def halving_convolution(x, kernel):
+    """3x3, then the mean of 2x2 pixels: [N, 2S + 2, 2S + 2, C], with a border of one pixel, → [N, S, S, F].
+
+    A 2x2 convolution of 2x2 pixels as features; one of stride 2 would have slow gradients of gradients.
+    """
+    n, size, _, channels = x.shape
+    pixels = x.reshape(n, size // 2, 2, size // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+    return convolution(
+        pixels.reshape(n, size // 2, size // 2, 4 * channels), folded(kernel / 4).reshape(2, 2, 4 * channels, -1)
+    )
 
 
 def doubled(x):
@@ -41,19 +51,22 @@ def doubled(x):
     return y.reshape(n, 2 * size, 2 * size, channels)
 
 
-def halved(x, times: int = 1):
-    """The mean of each 2^times x 2^times pixels: [N, S, S, C] → [N, S / 2^times, S / 2^times, C]."""
+def halved(x):
+    """The mean of 2x2 pixels: [N, 2S, 2S, C] → [N, S, S, C]."""
     n, size, _, channels = x.shape
-    side = 2**times
-    return x.reshape(n, size // side, side, size // side, side, channels).mean((2, 4))
+    return x.reshape(n, size // 2, 2, size // 2, 2, channels).mean((2, 4))
 
 
-def filtered(x, taps: tuple[float, ...], stride: int = 1):
-    """A separable filter, divided by its sum, without padding: [N, S, S, C] → [N, R, R, C].
+def smoothed(x):
+    """The filter (1, 2, 1) / 4 in both directions, without padding: [N, S + 2, S + 2, C] → [N, S, S, C].
 
-    R is (S - len(taps)) // stride + 1. Sums of slices, which are faster than convolutions of one channel each.
+    Before `halved` and after `doubled`, or the convolutions that these are part of, it makes the filter (1, 3, 3, 1) of
+    StyleGAN2. A sum of slices, which is faster than a convolution of each channel.
     """
-    last = x.shape[1] - len(taps) + 1
-    weights = [tap / sum(taps) for tap in taps]
-    rows = sum(weight * x[:, at : at + last : stride] for at, weight in enumerate(weights))
-    return sum(weight * rows[:, :, at : at + last : stride] for at, weight in enumerate(weights))
+    rows = x[:, :-2] / 4 + x[:, 1:-1] / 2 + x[:, 2:] / 4
+    return rows[:, :, :-2] / 4 + rows[:, :, 1:-1] / 2 + rows[:, :, 2:] / 4
+
+
+def bordered(x, width: int = 1):
+    """With zeros around: [N, S, S, C] → [N, S + 2 width, S + 2 width, C]."""
+    return jnp.pad(x, ((0, 0), (width, width), (width, width), (0, 0)))
