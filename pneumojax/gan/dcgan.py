@@ -6,6 +6,7 @@ more. What the paper leaves open is taken from the MathWorks example that it mat
 updated from the same forward pass, and each of D's batches, real and generated, has batch statistics of its own.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -47,9 +48,10 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images [N, S, S, 1] → logits [N], positive for real."""
+    """Images [N, S, S, 1] → logits [N], positive for real; `norm(use_running_average=…)` makes its hidden norms."""
 
     filters: int
+    norm: Callable[..., nn.Module] = batch_norm
 
     @nn.compact
     def __call__(self, images, labels, train: bool):
@@ -57,7 +59,7 @@ class Discriminator(nn.Module):
         x = nn.leaky_relu(down_convolution(images, first), 0.2)
         for features in others:
             x = down_convolution(x, features, use_bias=False)
-            x = nn.leaky_relu(batch_norm(use_running_average=not train)(x), 0.2)
+            x = nn.leaky_relu(self.norm(use_running_average=not train)(x), 0.2)
         return nn.Dense(1, kernel_init=initializer)(x.reshape(x.shape[0], -1))[:, 0]
 
 

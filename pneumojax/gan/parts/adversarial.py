@@ -70,8 +70,8 @@ def functions(compose: Callable[[Any], Parts]) -> tuple[Callable, Callable, Call
 def with_memory(parts: Parts, *such: dict) -> Parts:
     """Parts and, beside what they have, others that remember something, each given as a dict of fields.
 
-    Their `extra`, dicts with keys of their own, are put together; penalties and regularizers are added up; augmentations
-    and `remember` follow each other.
+    Their `extra`, dicts with keys of their own, are put together; penalties and regularizers are added up;
+    augmentations and `remember` follow each other.
     """
     for one in such:
         there = parts._asdict()

@@ -12,9 +12,41 @@ def padded(x):
     return jax.lax.optimization_barrier(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))))
 
 
+def convolution(x, kernel, *how, **further):
+    """`jax.lax.conv_general_dilated` for `nn.Conv(conv_general_dilated=…)` of what has a penalty on its gradients.
+
+    A convolution, its gradient by the image and its gradient by the kernel are one trilinear form read in three ways:
+    the derivatives of each are the other two. JAX derives them from each other as they are written, dilated, which
+    XLA's CPU backend is slow at: a step of DCGAN with R1 took 7 times as long as without, now 1.6 times (32 filters, 64
+    pixels, batch 32). First derivatives have the same bits as without. Not for forward mode.
+    """
+
+    def plain(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, *how, **further)
+
+    of_image, of_kernel = jax.typeof(x), jax.typeof(kernel)
+    forward = jax.custom_vjp(plain)
+    by_image = jax.custom_vjp(lambda g, kernel: jax.linear_transpose(lambda x: plain(x, kernel), of_image)(g)[0])
+    by_kernel = jax.custom_vjp(lambda x, g: jax.linear_transpose(lambda kernel: plain(x, kernel), of_kernel)(g)[0])
+    for function, backward in (
+        (forward, lambda saved, g: (by_image(g, saved[1]), by_kernel(saved[0], g))),
+        (by_image, lambda saved, c: (forward(c, saved[1]), by_kernel(c, saved[0]))),
+        (by_kernel, lambda saved, c: (by_image(saved[1], c), forward(saved[0], c))),
+    ):
+        function.defvjp(lambda *inputs, function=function: (function(*inputs), inputs), backward)
+    return forward(x, kernel)
+
+
+def halving(features: int, **kwargs) -> nn.Conv:
+    """4x4 convolution, stride 2, of what is `padded`."""
+    return nn.Conv(
+        features, (4, 4), (2, 2), "VALID", kernel_init=initializer, conv_general_dilated=convolution, **kwargs
+    )
+
+
 def down_convolution(x, features: int, **kwargs):
     """4x4 convolution, stride 2, padding 1: [N, 2S, 2S, C] → [N, S, S, F]. An `nn.Conv` of the module that calls it."""
-    return nn.Conv(features, (4, 4), (2, 2), "VALID", kernel_init=initializer, **kwargs)(padded(x))
+    return halving(features, **kwargs)(padded(x))
 
 
 class UpConvolution(nn.Module):

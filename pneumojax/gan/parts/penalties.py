@@ -59,7 +59,17 @@ def lazy(penalty: Callable, every: int) -> dict:
 
     def now_and_then(critic, real, fakes, key, extra):
         due = extra["lazy_updates"] % every == 0
-        return jax.lax.cond(due, lambda: every * penalty(critic, real, fakes, key, extra), lambda: jnp.float32(0))
+
+        def penalised():
+            return every * penalty(critic, real, fakes, key, extra)
+
+        # On CPUs convolutions in a `cond` are slow: a step of DCGAN with R1 due took 6.1 s of the cores' time, 0.44 s with
+        # it computed at each step, 0.28 s without (32 filters, 64 pixels, batch 32).
+        return jax.lax.platform_dependent(
+            due,
+            cpu=lambda due: jnp.where(due, penalised(), 0),
+            default=lambda due: jax.lax.cond(due, penalised, lambda: jnp.float32(0)),
+        )
 
     return {
         "penalty": now_and_then,

@@ -1,0 +1,18 @@
+"""DCGAN with adaptive augmentation (Karras et al. 2020) and an average of the generator on some 500 X-rays.
+
+    python -m pneumojax.main --config=configs/dcgan_ada.py --config.data.dir=DIR
+
+Time and KID: experiments/RESULTS.md.
+"""
+
+from configs import default
+
+
+def get_config():
+    """DCGANs of half the width on smaller batches; as many images as the paper's 1,000 epochs hold."""
+    c = default.get_config()
+    c.gan.name = "dcgan_ada"
+    c.gan.filters = 32
+    c.gan.batch_size = 32
+    c.gan.steps = 4000
+    return c

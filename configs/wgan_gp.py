@@ -1,0 +1,23 @@
+"""WGAN-GP on some 500 X-rays: a critic with a gradient penalty (Gulrajani et al. 2017).
+
+    python -m pneumojax.main --config=configs/wgan_gp.py --config.data.dir=DIR
+
+Time and KID: experiments/RESULTS.md.
+"""
+
+from configs import default
+
+
+def get_config():
+    """The paper's five critic steps, Adam and penalty; as many images as the other GANs see."""
+    c = default.get_config()
+    c.gan.name = "wgan_gp"
+    c.gan.filters = 32
+    c.gan.batch_size = 32
+    c.gan.d_steps = 5
+    c.gan.steps = 800
+    c.gan.generator_learning_rate = 1e-4
+    c.gan.discriminator_learning_rate = 1e-4
+    c.gan.beta1 = 0.0
+    c.gan.beta2 = 0.9
+    return c
