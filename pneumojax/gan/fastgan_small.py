@@ -17,13 +17,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pneumojax.gan.parts import adversarial, ema, noise
+from pneumojax.gan.parts import adversarial, augment, ema, noise
 from pneumojax.gan.parts.layers import down_convolution, padded, spectral
-from pneumojax.gan.parts.resampling import doubling_convolution, halved, same_convolution
+from pneumojax.gan.parts.resampling import doubling, halved, same
 
 CONDITIONAL = False
 DEFAULTS = {
-    "average": 0.999,  # decay of the generator's moving average, at each step
+    "policies": ("brightness", "contrast", "translation"),  # of DiffAugment, on all that D sees
+    "average_decay": 0.999,  # of the generator that is sampled, at each step
     "reconstruction": 1.0,  # weight of the mean absolute difference between real images and those that D draws again
 }
 
@@ -43,7 +44,7 @@ class Kernel(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x, convolve=same_convolution):
+    def __call__(self, x, convolve=same):
         return convolve(x, self.param("kernel", initializer, (3, 3, x.shape[-1], self.features)))
 
 
@@ -54,7 +55,7 @@ def gated(x, train: bool):
 
 def enlarged(x, kernel):
     """Pixels doubled, then a 3x3 convolution with padding 1: [N, S, S, C] → [N, 2S, 2S, F]."""
-    return doubling_convolution(x, kernel)[:, 1:-1, 1:-1]
+    return doubling(x, kernel)[:, 1:-1, 1:-1]
 
 
 class UpBlock(nn.Module):
@@ -180,63 +181,41 @@ def quarter(x, which):
     return jnp.einsum("nahbwc,nab->nhwc", x.reshape(n, 2, size // 2, 2, size // 2, channels), which.astype(x.dtype))
 
 
-def compose(config) -> adversarial.Parts:
-    """Networks, optimisers and average; the losses are those of `step`."""
-    rates = config.generator_learning_rate, config.discriminator_learning_rate
-    return adversarial.Parts(
-        generator=Generator(config.filters, config.image_size),
-        discriminator=Discriminator(config.filters),
-        optimizers=tuple(optax.adam(rate, config.beta1, config.beta2) for rate in rates),
-        losses=(),
-        average=ema.constant(config.average),
-    )
+def beyond(logits, key):
+    """The hinge loss of logits that are to stay below a margin of their own, between -1 and -0.8: the mean."""
+    return nn.relu(jax.random.uniform(key, logits.shape, minval=0.8, maxval=1) + logits).mean()
 
 
-init, _, sample = adversarial.functions(compose)
-
-
-def step(state: adversarial.State, images, labels, key, config) -> tuple[adversarial.State, dict]:
-    """Updates both networks from the same forward pass; D sees real and generated images as a batch each."""
-    parts = compose(config)
-    latent_key, real_key, fake_key, quarter_key, real_margin, fake_margin = jax.random.split(key, 6)
+def gradients_of(parts: adversarial.Parts, state: adversarial.State, images, labels, key, config):
+    """As `adversarial.gradients_of`, for a discriminator that draws as well."""
+    latent_key, real_key, fake_key, quarter_key, *margin_keys = jax.random.split(key, 6)
     latents = jax.random.normal(latent_key, (len(images), config.latent_dim))
-    which = jax.random.randint(quarter_key, len(images), 0, 4)
-    quarters = jax.nn.one_hot(which, 4).reshape(-1, 2, 2)
+    quarters = jax.nn.one_hot(jax.random.randint(quarter_key, len(images), 0, 4), 4).reshape(-1, 2, 2)
 
     def generate(params):
         variables = {**state.generator, "params": params}
         return adversarial.forward(parts.generator, variables, latents, labels, dtype=config.dtype)
 
-    def judge(variables, *inputs):
-        pictures, *others = inputs
-        return adversarial.forward(parts.discriminator, variables, pictures, labels, *others, dtype=config.dtype)
+    def judge(variables, pictures, *which):
+        return adversarial.forward(parts.discriminator, variables, pictures, labels, *which, dtype=config.dtype)
 
     def d_loss_of(params):
         (real, *drawn), others = judge({**state.discriminator, "params": params}, seen, quarters)
         fake, others = judge({**others, "params": params}, seen_fakes)
         wanted = halved(seen), quarter(seen, quarters)
         error = sum(jnp.abs(one - other).mean() for one, other in zip(drawn, wanted, strict=True))
-        hinge = beyond(-real, real_margin) + beyond(fake, fake_margin)
+        hinge = beyond(-real, margin_keys[0]) + beyond(fake, margin_keys[1])
         return hinge + config.reconstruction * error, (real, fake, others, error)
 
     def g_loss_of(fakes):
-        fake, _ = judge(state.discriminator, see(fakes, fake_key))
-        return -fake.mean()
+        return -judge(state.discriminator, parts.augmentation(fakes, fake_key, ()))[0].mean()
 
     fakes, pull_back, g_others = jax.vjp(generate, state.generator["params"], has_aux=True)
-    seen, seen_fakes = see(images, real_key), see(fakes, fake_key)
+    seen, seen_fakes = (parts.augmentation(*one, ()) for one in ((images, real_key), (fakes, fake_key)))
     (d_loss, found), d_gradient = jax.value_and_grad(d_loss_of, has_aux=True)(state.discriminator["params"])
     real, fake, d_others, error = found
     g_loss, fakes_gradient = jax.value_and_grad(g_loss_of)(fakes)
     (g_gradient,) = pull_back(fakes_gradient)
-
-    g_optimizer, d_optimizer = parts.optimizers
-    generator, g_opt = adversarial.moved({**state.generator, **g_others}, g_gradient, g_optimizer, state.generator_opt)
-    discriminator, d_opt = adversarial.moved(
-        {**state.discriminator, **d_others}, d_gradient, d_optimizer, state.discriminator_opt
-    )
-    average = ema.follow(state.average, generator, len(images), parts.average)
-    state = adversarial.State(generator, discriminator, g_opt, d_opt, average=average)
     metrics = {
         "d_loss": d_loss,
         "g_loss": g_loss,
@@ -244,13 +223,21 @@ def step(state: adversarial.State, images, labels, key, config) -> tuple[adversa
         "d_real": nn.sigmoid(real).mean(),
         "d_fake": nn.sigmoid(fake).mean(),
     }
-    return state, metrics
+    return (g_gradient, d_gradient), (g_others, d_others), (real, fake), metrics
 
 
-def beyond(logits, key):
-    """Hinge loss of logits that are to be below a margin of their own, from -1 to -0.8 each; the mean."""
-    return nn.relu(jax.random.uniform(key, logits.shape, minval=0.8, maxval=1) + logits).mean()
+def compose(config) -> adversarial.Parts:
+    """Adam; the losses are in `gradients_of`."""
+    rates = config.generator_learning_rate, config.discriminator_learning_rate
+    return adversarial.Parts(
+        generator=Generator(config.filters, config.image_size),
+        discriminator=Discriminator(config.filters),
+        optimizers=tuple(optax.adam(rate, config.beta1, config.beta2) for rate in rates),
+        losses=(),
+        augmentation=augment.diffaugment(config.policies),
+        average=ema.constant(config.average_decay),
+        gradients=gradients_of,
+    )
 
 
-def see(pictures, key):
-    return pictures
+init, step, sample = adversarial.functions(compose)

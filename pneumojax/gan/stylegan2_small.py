@@ -16,21 +16,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pneumojax.gan.parts import adversarial, ema, losses, noise, penalties
-from pneumojax.gan.parts.resampling import (
-    bordered,
-    doubled,
-    doubling_convolution,
-    halved,
-    halving_convolution,
-    same_convolution,
-    smoothed,
-)
+from pneumojax.gan.parts import adversarial, augment, ema, losses, noise, penalties
+from pneumojax.gan.parts.resampling import bordered, convolution, doubled, doubling, filtered, halved, same
 
 CONDITIONAL = False
 DEFAULTS = {
     "gamma": 2e-4,  # R1's weight as a multiple of size² / batch size
-    "half_life": 10_000.0,  # images after which the average has forgotten half
+    "policies": ("brightness", "contrast", "translation", "cutout"),  # of DiffAugment, on all that D sees
+    "average_images": 10_000,  # so many images ago counts half in the generator that is sampled
 }
 
 WIDEST = 512  # features
@@ -76,7 +69,7 @@ class Convolution(nn.Module):
     @nn.compact
     def __call__(self, x):
         kernel = equalised(self, 3, 3, x.shape[-1], self.features)
-        y = smaller(x, kernel) if self.down else same_convolution(x, kernel)
+        y = smaller(x, kernel) if self.down else same(x, kernel)
         return activated(y + self.param("bias", nn.initializers.zeros, (self.features,)))
 
 
@@ -89,7 +82,7 @@ class StyledConvolution(nn.Module):
     @nn.compact
     def __call__(self, x, style, noise):
         kernel = equalised(self, 3, 3, x.shape[-1], self.features)
-        y = modulated(x, kernel, Dense(x.shape[-1], bias=1.0)(style), larger if self.up else same_convolution)
+        y = modulated(x, kernel, Dense(x.shape[-1], bias=1.0)(style), larger if self.up else same)
         y += self.param("noise_strength", nn.initializers.zeros, ()) * noise.astype(x.dtype)
         return activated(y + self.param("bias", nn.initializers.zeros, (self.features,)))
 
@@ -126,7 +119,7 @@ class Generator(nn.Module):
         for side in others:
             x = StyledConvolution(features[side], up=True)(x, style, next(noises))
             x = StyledConvolution(features[side])(x, style, next(noises))
-            images = smoothed(bordered(doubled(images))) + ToGray()(x, style)
+            images = filtered(bordered(doubled(images)), 1, 2, 1) + ToGray()(x, style)
         return images if train else jnp.clip(images, -1, 1)
 
 
@@ -141,7 +134,7 @@ class Discriminator(nn.Module):
         x = activated(Dense(features[0])(images))
         for wide, wider in zip(features[:-1], features[1:], strict=True):
             y = Convolution(wider, down=True)(Convolution(wide)(x))
-            x = (y + Dense(wider, bias=None)(halved(smoothed(bordered(x))))) * math.sqrt(0.5)
+            x = (y + Dense(wider, bias=None)(halved(filtered(bordered(x), 1, 2, 1)))) * math.sqrt(0.5)
         x = Convolution(features[-1])(jnp.concatenate([x, deviation(x)], -1))
         x = activated(Dense(features[-1])(x.reshape(len(x), -1)))
         return Dense(1)(x)[:, 0]
@@ -174,13 +167,16 @@ def deviation(x):
 
 
 def larger(x, kernel):
-    """[N, S, S, C] → [N, 2S, 2S, F], in the authors' form a transposed convolution, then the filter (1, 3, 3, 1)."""
-    return smoothed(doubling_convolution(x, kernel))
+    """Convolved at twice the side, then filtered: [N, S, S, C] → [N, 2S, 2S, F].
+
+    The authors' transposed convolution with the filter (1, 3, 3, 1), which is (1, 1), the doubling, and (1, 2, 1).
+    """
+    return filtered(doubling(x, kernel), 1, 2, 1)
 
 
 def smaller(x, kernel):
-    """[N, 2S, 2S, C] → [N, S, S, F], in the authors' form the filter (1, 3, 3, 1), then a convolution of stride 2."""
-    return halving_convolution(smoothed(bordered(x, 2)), kernel)
+    """Filtered, then convolved with stride 2: [N, 2S, 2S, C] → [N, S, S, F]."""
+    return convolution(filtered(bordered(x, 2), 1, 3, 3, 1), kernel, 2)
 
 
 def group(images: int) -> int:
@@ -207,7 +203,8 @@ def compose(config) -> adversarial.Parts:
         optimizers=tuple(optax.adam(rate, config.beta1, config.beta2) for rate in rates),
         losses=losses.non_saturating,
         penalty=r1(config.gamma * config.image_size**2 / config.batch_size),
-        average=ema.half_life(config.half_life),
+        augmentation=augment.diffaugment(config.policies),
+        average=ema.half_life(config.average_images),
     )
 
 

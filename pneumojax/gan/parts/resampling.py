@@ -3,45 +3,34 @@
 import jax.numpy as jnp
 import numpy as np
 
-from pneumojax.gan.parts.convolution import convolution
-from pneumojax.gan.parts.layers import padded
+from pneumojax.gan.parts import layers
 
-# A 3x3 kernel and 2x2 pixels alike are one of 4x4: which of its three rows are added up in each of the four.
-FOLDED = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]], np.float32)
-
-
-def folded(kernel):
-    """[3, 3, C, F] → [2, 2, 2, 2, C, F]: rows 2u + a and columns 2v + b of the kernel of 4x4, as [u, v, a, b, C, F]."""
-    rows = FOLDED.astype(kernel.dtype).reshape(2, 2, 3)
-    return jnp.einsum("uap,vbq,pqcf->uvabcf", rows, rows, kernel)
+# The rows of a 3x3 kernel that meet row u of a 2x2 window where it makes row a of the two between the window's centres.
+MEETING = np.array([[[1, 1, 0], [1, 0, 0]], [[0, 0, 1], [0, 1, 1]]], np.float32)  # [u, a, row]
 
 
-def same_convolution(x, kernel):
+def convolution(x, kernel, stride: int = 1):
+    """Without padding: [N, S, S, C] with a kernel [K, K, C, F]. Its derivatives of any order are fast on CPUs."""
+    strides, numbers = (stride, stride), ("NHWC", "HWIO", "NHWC")
+    return layers.convolution(x, kernel, strides, "VALID", dimension_numbers=numbers)
+
+
+def same(x, kernel):
     """3x3, padding 1: [N, S, S, C] → [N, S, S, F]."""
-    return convolution(padded(x), kernel)
+    return convolution(layers.padded(x), kernel)
 
 
-def doubling_convolution(x, kernel):
-    """Pixels doubled, then 3x3: [N, S, S, C] → [N, 2S + 2, 2S + 2, F], with a border of one pixel, to be filtered.
+def doubling(x, kernel):
+    """Pixels doubled, then 3x3: [N, S, S, C] → [N, 2S + 2, 2S + 2, F], a border of one pixel with it.
 
-    In sub-pixel form: of each four neighbours a 2x2 convolution makes the four pixels between their centres.
+    In sub-pixel form, as `layers.UpConvolution`: of each four neighbours a 2x2 convolution makes the four pixels
+    between their centres. 16 products a pixel of x and pair of features, where 3x3 on doubled pixels has 36.
     """
     n, size, _, channels = x.shape
-    phases = folded(kernel)[:, :, ::-1, ::-1].transpose(0, 1, 4, 2, 3, 5).reshape(2, 2, channels, -1)
-    y = convolution(padded(x), phases).reshape(n, size + 1, size + 1, 2, 2, -1)
+    rows = MEETING.astype(kernel.dtype)
+    phases = jnp.einsum("uap,vbq,pqcf->uvcabf", rows, rows, kernel).reshape(2, 2, channels, -1)
+    y = convolution(layers.padded(x), phases).reshape(n, size + 1, size + 1, 2, 2, -1)
     return y.transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * size + 2, 2 * size + 2, -1)
-
-
-def halving_convolution(x, kernel):
-    """3x3, then the mean of 2x2 pixels: [N, 2S + 2, 2S + 2, C], with a border of one pixel, → [N, S, S, F].
-
-    A 2x2 convolution of 2x2 pixels as features; one of stride 2 would have slow gradients of gradients.
-    """
-    n, size, _, channels = x.shape
-    pixels = x.reshape(n, size // 2, 2, size // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
-    return convolution(
-        pixels.reshape(n, size // 2, size // 2, 4 * channels), folded(kernel / 4).reshape(2, 2, 4 * channels, -1)
-    )
 
 
 def doubled(x):
@@ -57,14 +46,15 @@ def halved(x):
     return x.reshape(n, size // 2, 2, size // 2, 2, channels).mean((2, 4))
 
 
-def smoothed(x):
-    """The filter (1, 2, 1) / 4 in both directions, without padding: [N, S + 2, S + 2, C] → [N, S, S, C].
+def filtered(x, *taps: float):
+    """A filter along rows and columns, divided by its sum, without padding: [N, S, S, C] → [N, S - taps + 1, …, C].
 
-    Before `halved` and after `doubled`, or the convolutions that these are part of, it makes the filter (1, 3, 3, 1) of
-    StyleGAN2. A sum of slices, which is faster than a convolution of each channel.
+    A sum of slices, which is faster than a convolution of each channel.
     """
-    rows = x[:, :-2] / 4 + x[:, 1:-1] / 2 + x[:, 2:] / 4
-    return rows[:, :, :-2] / 4 + rows[:, :, 1:-1] / 2 + rows[:, :, 2:] / 4
+    side = x.shape[1] - len(taps) + 1
+    weights = [tap / sum(taps) for tap in taps]
+    x = sum(weight * x[:, at : at + side] for at, weight in enumerate(weights))
+    return sum(weight * x[:, :, at : at + side] for at, weight in enumerate(weights))
 
 
 def bordered(x, width: int = 1):
