@@ -32,6 +32,7 @@ class Parts(NamedTuple):
       remember: (extra, real logits, fake logits) → extra, called once a batch.
       watched: names of scalars in `extra`, then a dict, that are metrics.
       average: as in `ema`; `sample` then uses the moving average of the generator.
+      gradients: instead of `gradients_of`, for networks or losses of another shape.
     """
 
     generator: nn.Module
@@ -45,6 +46,7 @@ class Parts(NamedTuple):
     remember: Callable = lambda extra, real, fake: extra
     watched: tuple[str, ...] = ()
     average: Callable | None = None
+    gradients: Callable | None = None
 
 
 class State(NamedTuple):
@@ -152,7 +154,7 @@ def update(parts: Parts, state: State, images, labels, key, config) -> tuple[Sta
         if number:  # or all pieces would be in memory at the same time
             piece, found = jax.lax.optimization_barrier((piece, found))
             key = jax.random.fold_in(key, number)
-        gradients, others, logits, metrics = gradients_of(parts, state, *piece, key, config)
+        gradients, others, logits, metrics = (parts.gradients or gradients_of)(parts, state, *piece, key, config)
         state = state._replace(
             generator={**state.generator, **others[0]}, discriminator={**state.discriminator, **others[1]}
         )
