@@ -2,6 +2,7 @@
 
     python -m experiments.bench.gan_step
     python -m experiments.bench.gan_step --variants dcgan wgan_gp --filters 64 --batch 128 --compile --where
+    python -m experiments.bench.gan_step --steps 100 --compile    # on a GPU, where a step is short
 
 Prints Markdown. Both sides hold the images as uint8 on the device and take the options of configs/VARIANT.py, with
 other filters and batches. PyTorch's are channels_last; on a GPU both compute in bfloat16.

@@ -1,6 +1,7 @@
 """How the adversarial GANs are trained: an update of both networks as a PyTorch user writes it who counts its cost.
 
-One forward pass of each network serves the losses of both; gradients are asked for where they are used alone. With
+One forward pass of each network serves the losses of both, which XLA finds in ours too, but not where D has spectral
+norms: there each pass of ours has a power iteration of its own. Gradients are asked for where they are used alone. With
 `wrap` = torch.compile what gives the gradients, penalties included, is one program.
 """
 

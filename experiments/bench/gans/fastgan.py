@@ -1,4 +1,7 @@
-"""FastGAN, small: `pneumojax.gan.fastgan_small`."""
+"""FastGAN, small: `pneumojax.gan.fastgan_small`.
+
+Convolutions of doubled pixels are written as such, as its users do: 36 products where our sub-pixel form has 16.
+"""
 
 import torch
 from torch import nn

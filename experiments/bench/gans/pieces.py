@@ -155,5 +155,8 @@ def table(setting: Setting) -> str:
         with context.Pool(1) as pool:
             sides.append(pool.apply(timed, (pieces_of, setting)))
     rows = [f"| {name} | {sides[0][name]:.3g} | {sides[1][name]:.3g} |" for name in sides[0]]
-    heads = f"| {setting.variant}, {setting.filters} filters, batch {setting.batch} | pneumojax, ms | PyTorch, ms |"
+    how = "compiled" if setting.compiled else "eager"
+    heads = (
+        f"| {setting.variant}, {setting.filters} filters, batch {setting.batch} | pneumojax, ms | PyTorch {how}, ms |"
+    )
     return "\n".join([heads, "|---|---|---|", *rows])
