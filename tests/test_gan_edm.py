@@ -22,6 +22,7 @@ def config_of(**fields) -> FrozenConfigDict:
 
 
 def compiled(function):
+    """In little time, which is most of what these tests take."""
     return jax.jit(function, static_argnames="config", compiler_options=QUICK)
 
 
@@ -181,7 +182,8 @@ def test_samples_of_two_points_are_these_points():
 def test_an_untrained_network_makes_gaussian_noise_of_the_latents_that_are_noise():
     config = config_of(latent_dim=16 * 16)
     latents = jax.random.normal(jax.random.key(1), (1, 16 * 16))
-    images = sample(init(jax.random.key(0), config=config), latents, jnp.zeros(1, jnp.int32), config=config)
+    state = init(jax.random.key(0), config=config_of())
+    images = sample(state, latents, jnp.zeros(1, jnp.int32), config=config)
     expected = np.clip(growth_by_heun(4) * np.asarray(latents), -1, 1).reshape(1, 16, 16, 1)
     np.testing.assert_allclose(images, expected, atol=1e-5)
 
