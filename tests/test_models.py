@@ -13,12 +13,12 @@ import pytest
 import torch
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from pneumojax import conversion, lookup, models, pretrained
+from pneumojax import conversion, lookup, loop, models, pretrained
 from pneumojax.errors import BadInput
 from pneumojax.models.layers import Dropout
 
 NAMES = lookup.names("pneumojax.models", "Model")
-
+quick = partial(jax.jit, compiler_options=loop.QUICK_COMPILATION)
 
 BUILDERS = {"squeezenet": "squeezenet1_1"}  # torchvision's name, where it is another
 PARAMETERS = {
@@ -83,7 +83,7 @@ def test_logits_are_torchvisions(pair, which):
     images = pictures(2, size).astype(np.float32)
     with torch.no_grad():
         expected = module.eval()(torch.tensor(images.transpose(0, 3, 1, 2)))
-    logits = jax.jit(models.load(name)(num_classes=2).apply)(variables, images)
+    logits = quick(models.load(name)(num_classes=2).apply)(variables, images)
     assert distance(logits, expected) <= 1e-5
 
 
@@ -101,7 +101,7 @@ def test_stages_are_torchvisions(pair):
         module.eval()(torch.tensor(images.transpose(0, 3, 1, 2)))
     for hook in hooks:
         hook.remove()
-    _, state = jax.jit(partial(models.load(name)(num_classes=2).apply, capture_intermediates=True, mutable=True))(
+    _, state = quick(partial(models.load(name)(num_classes=2).apply, capture_intermediates=True, mutable=True))(
         variables, images
     )
     for layer, expected in outputs.items():
@@ -130,7 +130,7 @@ def test_dropout_drops_its_share_independently(rate):
     np.testing.assert_array_equal(Dropout(rate).apply({}, x, False), x)
 
 
-def gradient_function(model, labels):
+def gradient_function(model, labels, jit=jax.jit):
     """(variables, images) → ((loss, new batch statistics), gradients), in training mode without dropout."""
 
     def loss_of(params, batch_stats, images):
@@ -147,7 +147,7 @@ def gradient_function(model, labels):
         ]
         return sum(losses), changed.get("batch_stats", {})
 
-    grad = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
+    grad = jit(jax.value_and_grad(loss_of, has_aux=True))
     return lambda variables, images: grad(variables["params"], variables["batch_stats"], images)
 
 
@@ -169,39 +169,58 @@ def torch_loss(module, images, labels):
     )
 
 
-def torch_step(name, module, images, labels) -> tuple[float, dict]:
-    """Loss, and the gradients and new batch statistics as variables; the gradients stay in the module as well."""
+def torch_step(module, images, labels) -> float:
+    """The loss; the gradients and new batch statistics stay in the module."""
     module.zero_grad()
     loss = torch_loss(module, images, labels)
     loss.backward()
-    tensors = numpy_state((n, p.grad) for n, p in module.named_parameters()) | numpy_state(module.named_buffers())
-    return loss.item(), pretrained.convert(tensors, name)
+    return loss.item()
 
 
-@pytest.mark.slow
-def test_training_is_torchvisions(pair):
-    """Loss, gradients of every parameter and batch statistics of one step, then ten steps of SGD, in float64."""
-    name, module, variables = pair
-    images, labels = pictures(4, 67), np.array([0, 1, 1, 0])
+def gradients_and_statistics(module) -> dict[str, np.ndarray]:
+    return numpy_state((n, p.grad) for n, p in module.named_parameters()) | numpy_state(module.named_buffers())
+
+
+def assert_trained_alike(model, module, to_here):
+    """Loss, gradients of every parameter and batch statistics of one step, then four steps of SGD, in float64.
+
+    `to_here` makes variables of arrays by torch's names. XLA's convolutions of float64 are plain loops on a CPU: slow
+    to compile and to run, and fourteen times slower where they are not optimised.
+    """
+    images, labels = pictures(2, 67), np.array([0, 1])
     module = without_dropout(module, torch.float64)
     trainer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9)
     with jax.enable_x64(True):
-        variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
-        gradient_of = gradient_function(models.load(name)(num_classes=2), labels)
+        variables = to_here(numpy_state(module.state_dict().items()))
+        gradient_of = gradient_function(model, labels)
         optimizer = optax.sgd(0.01, 0.9)
-        state = optimizer.init(variables["params"])
-        for step in range(10):
-            loss, expected = torch_step(name, module, images, labels)
+        state = quick(optimizer.init)(variables["params"])
+
+        @quick
+        def moved(params, gradients, state):
+            updates, state = optimizer.update(gradients, state)
+            return optax.apply_updates(params, updates), state
+
+        for step in range(4):
+            loss = torch_step(module, images, labels)
             (ours, statistics), gradients = gradient_of(variables, images)
             if step == 0:
-                assert float(ours) == pytest.approx(loss, rel=1e-8)
+                expected = to_here(gradients_and_statistics(module))
+                assert float(ours) == pytest.approx(loss, rel=1e-10)
                 assert distance(gradients, expected["params"]) <= 1e-8
                 assert distance(statistics, expected["batch_stats"]) <= 1e-8
             trainer.step()
-            updates, state = optimizer.update(gradients, state)
-            variables = {"params": optax.apply_updates(variables["params"], updates), "batch_stats": statistics}
-        after = pretrained.convert(numpy_state(module.state_dict().items()), name)
-        assert distance(variables, after) <= 1e-6
+            params, state = moved(variables["params"], gradients, state)
+            variables = {"params": params, "batch_stats": statistics}
+        assert distance(variables, to_here(numpy_state(module.state_dict().items()))) <= 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", [name for name in PARAMETERS if name != "googlenet"], indirect=True)
+def test_training_is_torchvisions(pair):
+    """GoogLeNet's is in the test of its auxiliary heads."""
+    name, module, _ = pair
+    assert_trained_alike(models.load(name)(num_classes=2), module, partial(pretrained.convert, name=name))
 
 
 @pytest.mark.slow
@@ -214,12 +233,12 @@ def test_training_in_float32_is_torchvisions(pair):
     """
     name, module, variables = pair
     module, labels = without_dropout(module, torch.float32), np.array([0, 1])
-    gradient_of = gradient_function(models.load(name)(num_classes=2), labels)
+    gradient_of = gradient_function(models.load(name)(num_classes=2), labels, quick)
     distances = []
     for draw in range(24):
         images = np.random.default_rng(draw).normal(size=(2, 97, 97, 3)).astype(np.float32)
         module.load_state_dict(pair[1].state_dict())
-        loss, expected = torch_step(name, module, images, labels)
+        loss, expected = torch_step(module, images, labels), pretrained.convert(gradients_and_statistics(module), name)
         (ours, statistics), gradients = gradient_of(variables, images)
         assert float(ours) == pytest.approx(loss, rel=1e-4)
         assert distance(statistics, expected["batch_stats"]) <= 1e-4
@@ -272,11 +291,10 @@ def test_parameters_are_torchvisions(name):
 
 
 @pytest.mark.slow
-def test_auxiliary_heads_and_inputs_of_googlenet_are_torchvisions(torchvision_models):
-    """All three outputs' losses, gradients and statistics in float64; the auxiliary heads' weights included."""
+def test_training_of_googlenet_with_auxiliary_heads_and_inputs_is_torchvisions(torchvision_models):
+    """All three outputs' losses; the auxiliary heads' weights included."""
     torch.manual_seed(0)
     module = torchvision_models.googlenet(num_classes=2, aux_logits=True, transform_input=True, init_weights=False)
-    module = without_dropout(module, torch.float64)
     model = models.load("googlenet")(num_classes=2, auxiliary_heads=True, transform_input=True)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False))
     paths = {
@@ -292,17 +310,7 @@ def test_auxiliary_heads_and_inputs_of_googlenet_are_torchvisions(torchvision_mo
 
     variables = to_here(numpy_state(module.state_dict().items()))
     assert {leaf.shape for leaf in jax.tree.leaves(variables)} == {shape for _, shape in paths.values()}
-    images, labels = pictures(4, 67), np.array([0, 1, 1, 0])
-    loss = torch_loss(module, images, labels)
-    loss.backward()
-    gradients = numpy_state((n, p.grad) for n, p in module.named_parameters())
-    expected = to_here(gradients | numpy_state(module.named_buffers()))
-    with jax.enable_x64(True):
-        variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
-        (ours, statistics), found = gradient_function(model, labels)(variables, images)
-        assert float(ours) == pytest.approx(loss.item(), rel=1e-10)
-        assert distance(found, expected["params"]) <= 1e-8
-        assert distance(statistics, expected["batch_stats"]) <= 1e-8
+    assert_trained_alike(model, module, to_here)
 
 
 def test_unknown_classifier():
