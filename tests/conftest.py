@@ -1,5 +1,6 @@
 """Shared parts of the tests: a shrunk demo and what it leaves, X-ray-like JPEGs on disk, programs compiled once."""
 
+import gc
 import hashlib
 import os
 import sys
@@ -27,6 +28,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled_programs()))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 runtime.configure()  # as the commands do
+gc.set_threshold(50_000, 20, 20)  # tracing makes many objects that stay: by Python's own 700, a seventh of its time
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
