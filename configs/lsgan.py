@@ -9,7 +9,7 @@ from configs import default
 
 
 def get_config():
-    """DCGANs of half the width on smaller batches; as many images as the paper's 1,000 epochs hold."""
+    """Networks of half the width on smaller batches, which see 128,000 images."""
     c = default.get_config()
     c.gan.name = "lsgan"
     c.gan.filters = 32

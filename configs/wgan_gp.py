@@ -9,7 +9,7 @@ from configs import default
 
 
 def get_config():
-    """The paper's five critic steps, Adam and penalty; as many images as the other GANs see."""
+    """Five critic steps and the Adam of the WGAN-GP paper; the critic sees 128,000 images."""
     c = default.get_config()
     c.gan.name = "wgan_gp"
     c.gan.filters = 32

@@ -1,1 +1,1 @@
-"""What GANs are composed of: the step of `adversarial`, and what it takes: losses, layers, averages, a precision."""
+"""What GANs are composed of: the step of `adversarial`, and all that it takes, from losses to a precision."""

@@ -60,12 +60,7 @@ def cutout(key, images):
     count, size = images.shape[:2]
     begins = jax.random.randint(key, (2, count, 1), 0, size + 1) - size // 4
     rows, columns = (begins <= jnp.arange(size)) & (jnp.arange(size) < begins + size // 2)
-    return jnp.where(each_pixel(rows, columns), BLACK, images)
-
-
-def each_pixel(rows, columns):
-    """Which pixels [N, S, S, 1] are in rows and in columns, [N, S] each."""
-    return rows[:, :, None, None] & columns[:, None, :, None]
+    return jnp.where(rows[:, :, None, None] & columns[:, None, :, None], BLACK, images)
 
 
 POLICIES = {one.__name__: one for one in (brightness, contrast, translation, cutout)}
