@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from experiments.bench.gans import adversarial, augment
@@ -14,24 +15,37 @@ def widths(config) -> list[int]:
     return [config.filters * 2**halvings for halvings in range(config.image_size.bit_length() - 3)]
 
 
+class ConditionalBatchNorm(nn.Module):
+    """A scale and a bias by the label."""
+
+    def __init__(self, features: int, classes: int):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(features, affine=False)
+        self.scale, self.bias = nn.Embedding(classes, features), nn.Embedding(classes, features)
+        nn.init.ones_(self.scale.weight)
+        nn.init.zeros_(self.bias.weight)
+
+    def forward(self, x, labels):
+        return self.norm(x) * self.scale(labels)[:, :, None, None] + self.bias(labels)[:, :, None, None]
+
+
 class Generator(nn.Module):
     def __init__(self, config, classes: int = 0):
         super().__init__()
         wide, *others = widths(config)[::-1]
-        self.embedding = nn.Embedding(classes, config.latent_dim) if classes else None
-        self.first = nn.Linear(config.latent_dim * (2 if classes else 1), 16 * wide, bias=False)
-        layers = [nn.BatchNorm2d(wide), nn.ReLU(inplace=True)]
-        for features in others:
-            layers += [nn.ConvTranspose2d(wide, features, 4, 2, 1, bias=False), nn.BatchNorm2d(features)]
-            layers += [nn.ReLU(inplace=True)]
+        self.first = nn.Linear(config.latent_dim, 16 * wide, bias=False)
+        self.conditional = classes > 0
+        self.norms, self.ups = nn.ModuleList(), nn.ModuleList()
+        for features in (*others, 1):
+            self.norms.append(ConditionalBatchNorm(wide, classes) if classes else nn.BatchNorm2d(wide))
+            self.ups.append(nn.ConvTranspose2d(wide, features, 4, 2, 1, bias=features == 1))
             wide = features
-        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(wide, 1, 4, 2, 1), nn.Tanh())
 
     def forward(self, latents, labels):
-        if self.embedding:
-            latents = torch.cat([latents, self.embedding(labels)], 1)
-        x = self.first(latents).unflatten(1, (-1, 4, 4))
-        return self.layers(x.contiguous(memory_format=torch.channels_last))
+        x = self.first(latents).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
+        for norm, up in zip(self.norms, self.ups, strict=True):
+            x = up(functional.relu(norm(x, labels) if self.conditional else norm(x), inplace=True))
+        return torch.tanh(x)
 
 
 class Discriminator(nn.Module):

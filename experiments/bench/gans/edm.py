@@ -36,21 +36,20 @@ class UNet(nn.Module):
         wide, embedded = config.filters, 4 * config.filters
         self.embed = nn.Sequential(nn.Linear(known, embedded), nn.SiLU(), nn.Linear(embedded, embedded), nn.SiLU())
         self.first = nn.Conv2d(4, wide, 3, padding=1)
-        side, wides, inputs = config.image_size // 2, [], wide
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        while True:
-            features = wide * min(4, 2 ** len(wides))
-            self.down.append(Block(inputs, features, embedded, config.dropout))
-            wides.append(features)
-            inputs = features
-            if side % 2 or side <= 8:
-                break
-            side //= 2
-        self.middle = Block(inputs, inputs, embedded, config.dropout)
-        for features in wides[::-1]:
-            self.up.append(Block(inputs + features, features, embedded, config.dropout))
-            inputs = features
-        self.last = nn.Sequential(norm(inputs), nn.SiLU(), nn.Conv2d(inputs, 4, 3, padding=1))
+        halvings = 0
+        while (side := config.image_size // 2 // 2**halvings) % 2 == 0 and side > 8:
+            halvings += 1
+        wides = [wide * min(4, 2**level) for level in range(halvings + 1)]
+
+        def block(inputs: int, features: int) -> Block:
+            return Block(inputs, features, embedded, config.dropout)
+
+        *down, deepest = [block(*pair) for pair in zip([wide, *wides], wides, strict=False)]
+        self.down = nn.ModuleList(down)
+        self.middle = nn.ModuleList([deepest, block(wides[-1], wides[-1])])
+        skips = wides[-2::-1]
+        self.up = nn.ModuleList([block(x + skip, skip) for x, skip in zip(wides[:0:-1], skips, strict=True)])
+        self.last = nn.Sequential(norm(wide), nn.SiLU(), nn.Conv2d(wide, 4, 3, padding=1))
         nn.init.zeros_(self.last[-1].weight)
 
     def forward(self, images, known):
@@ -58,14 +57,13 @@ class UNet(nn.Module):
         x = self.first(functional.pixel_unshuffle(images, 2))
         skips = []
         for block in self.down:
-            x = block(functional.avg_pool2d(x, 2) if skips else x, embedding)
+            x = block(x, embedding)
             skips.append(x)
-        x = self.middle(x, embedding)
+            x = functional.avg_pool2d(x, 2)
+        for block in self.middle:
+            x = block(x, embedding)
         for block in self.up:
-            skip = skips.pop()
-            if x.shape[2] < skip.shape[2]:
-                x = functional.interpolate(x, scale_factor=2)
-            x = block(torch.cat([x, skip], 1), embedding)
+            x = block(torch.cat([functional.interpolate(x, scale_factor=2), skips.pop()], 1), embedding)
         return functional.pixel_shuffle(self.last(x), 2)
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from experiments.bench.gans import augment
-from experiments.bench.gans.adversarial import Parts, Twin, trained
+from experiments.bench.gans.adversarial import Parts, Twin, half_life, trained
 
 
 def convolution(inputs: int, outputs: int, side: int, **options) -> nn.Conv2d:
@@ -154,7 +154,7 @@ def fastgan_small(config, device, wrap) -> Twin:
         Discriminator(config),
         losses=(),
         augmentation=augment.diffaugment(config.policies),
-        average=lambda seen, batch: config.average_decay,
+        average=half_life(config.average_images),
         judge=judge(config.reconstruction),
     )
     return trained(parts, config, device, wrap)
