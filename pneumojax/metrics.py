@@ -7,25 +7,15 @@ that was not killed leaves.
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pneumojax import checkpoint
+from pneumojax.board import Board
 from pneumojax.errors import BadInput
 from pneumojax.stage import Stage
-
-# tensorboardX imports torch where it is installed: three seconds for nothing that is used here.
-_torch = sys.modules.get("torch")
-sys.modules["torch"] = None
-import tensorboardX  # noqa: E402
-
-if _torch is None:
-    del sys.modules["torch"]
-else:
-    sys.modules["torch"] = _torch
 
 
 class Writer:
@@ -41,8 +31,8 @@ class Writer:
         os.truncate(path, len(whole.encode()))
         for events in workdir.glob("events.out.tfevents.*"):
             events.unlink()
-        self._board = tensorboardX.SummaryWriter(str(workdir), flush_secs=30)
-        self._board.add_text("config", f"```\n{json.dumps(hparams, indent=2)}\n```")
+        self._board = Board(workdir)
+        self._board.text("config", f"```\n{json.dumps(hparams, indent=2)}\n```")
         self._seen = set(whole.splitlines())
         for row in read(workdir):
             self._show(row)
@@ -68,15 +58,16 @@ class Writer:
         self._lines.write(line + "\n")
         self._lines.flush()
         self._show(row)
+        self._board.flush()
 
     def _show(self, row: dict) -> None:
         step, stage, values = parted(row)
         for name, value in values.items():
             if name != "grid":
-                self._board.add_scalar(f"{stage.name}/{name}", value, step)
+                self._board.scalar(f"{stage.name}/{name}", value, step)
             elif (self._workdir / value).exists():  # its user may have removed it
                 picture = np.asarray(Image.open(self._workdir / value))
-                self._board.add_image(f"{stage.name}/generated", picture, step, dataformats="HWC"[: picture.ndim])
+                self._board.image(f"{stage.name}/generated", picture, step)
 
     def flush(self) -> None:
         """Brings all that was written to the disk."""

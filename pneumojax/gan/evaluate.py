@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorboardX
 from absl import logging
 
 from pneumojax import checkpoint, cli, embedding, environment, report
 from pneumojax import run as runs
+from pneumojax.board import Board
 from pneumojax.embedding import Embedding
 from pneumojax.errors import BadInput
 from pneumojax.gan import comparison, material, pictures
@@ -53,17 +53,17 @@ def evaluate(run: Run, embed: Embedding, count: int) -> tuple[dict, dict[str, np
 
 def show(workdir: Path, found: dict, shown: dict[str, np.ndarray]) -> None:
     """Writes the pictures, and a TensorBoard event file of its own with them and the numbers."""
-    with tensorboardX.SummaryWriter(str(workdir)) as board:
-        for row in found["gans"]:
-            tag = f"trial{row['trial']}/{row['protocol']}/quality_{row['class'].lower()}"
-            for name in comparison.METRICS:
-                if row[name] is not None:
-                    board.add_scalar(f"{tag}/{name}", row[name])
-            if row["kid"]["value"] is not None:
-                board.add_scalar(f"{tag}/kid", row["kid"]["value"])
-            if picture := row.get("picture"):
-                checkpoint.write_bytes(workdir / picture, pictures.png(shown[picture]))
-                board.add_image(f"{tag}/nearest", shown[picture], dataformats="HW")
+    board = Board(workdir)
+    for row in found["gans"]:
+        tag = f"trial{row['trial']}/{row['protocol']}/quality_{row['class'].lower()}"
+        numbers = {name: row[name] for name in comparison.METRICS} | {"kid": row["kid"]["value"]}
+        for name, value in numbers.items():
+            if value is not None:
+                board.scalar(f"{tag}/{name}", value, 0)
+        if picture := row.get("picture"):
+            checkpoint.write_bytes(workdir / picture, pictures.png(shown[picture]))
+            board.image(f"{tag}/nearest", shown[picture], 0)
+    board.close()
 
 
 def means(rows: list[dict]) -> dict:
