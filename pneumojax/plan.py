@@ -207,7 +207,7 @@ def check_batches(plans: Plans, labels: np.ndarray, gan_module: ModuleType, conf
 def say_enlarged(plans: Plans, own: Images, config) -> None:
     """Says how many of the images that GANs see are smaller than what they make."""
     seen = np.unique(np.concatenate([plan.seen_by_gan for plan in plans.values()]))
-    if own.sides is not None and (small := int((own.sides[seen] < config.gan.image_size).sum())):
+    if own.sides and (small := sum(own.sides[row] < config.gan.image_size for row in seen)):
         what = "GANs see them enlarged and learn the blur; lower it"
         logging.warning(
             "config.gan.image_size=%d: %d of %d images are smaller: %s", config.gan.image_size, small, len(seen), what

@@ -20,6 +20,7 @@ from pneumojax.names import unescaped
 from pneumojax.stage import Stage
 
 COLUMNS = ("protocol", "arm", "trial", "gan_seed", "classifier_seed", "part", "name", "patient", "label")
+GANS = ("losses", "drawn_from", "collapsed")  # of results.json, by stage
 WHOLE = ("trial", "gan_seed", "classifier_seed", "label")  # columns of predictions.csv that hold whole numbers
 
 
@@ -193,8 +194,7 @@ def merged(runs: list[Run]) -> Run:
     results = first.results | {
         **resulting.scored(arms, predictions, first.config),
         "data": first.results["data"] | {"overlapping_trials": overlapping},
-        "gan": first.results["gan"]
-        | {"losses": {k: v for run in runs for k, v in run.results["gan"]["losses"].items()}},
+        "gan": {"name": first.config.gan.name} | {name: of_gans(runs, name) for name in GANS},
         "timings_s": timings,
         "environment": environment.joined([e for r in runs for e in environment.parted(r.results["environment"])]),
     }
@@ -207,6 +207,11 @@ def merged(runs: list[Run]) -> Run:
         curves={key: curve for run in runs for key, curve in run.curves.items()},
         grids={stage: path for run in runs for stage, path in run.grids.items()},
     )
+
+
+def of_gans(runs: list[Run], name: str) -> dict:
+    """What several runs say of their GANs, by stage; their quality is measured anew, by `pneumojax.gan.evaluate`."""
+    return {stage: what for run in runs for stage, what in run.results["gan"].get(name, {}).items()}
 
 
 def written(run: Run) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def test_where_nobody_is_left_to_compare_with_or_real_images_are_too_small_it_is
     assert row["kid"] == {"value": None, "std": None}
     assert row["reasons"]["all"].startswith("held_out: the GAN saw images of all patients but 1")
     assert beside["other_class"] == row
-    tiny = pool._replace(images=pool.images._replace(sides=np.full(480, 12)))
+    tiny = pool._replace(images=pool.images._replace(sides=(12,) * 480))
     row, _ = measured(case, tiny, pool.small[case.floor])
     assert row["coverage"] is None
     assert row["reasons"]["all"] == "86 of 86 real images have fewer than the GAN's 16 pixels"

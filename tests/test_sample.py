@@ -18,7 +18,7 @@ from runs import call, error_of
 from pneumojax import checkpoint, gan, report, sample
 from pneumojax import run as runs
 from pneumojax.data.table import Table
-from pneumojax.gan import dcgan, pictures
+from pneumojax.gan import dcgan, drawing, pictures
 from pneumojax.gan import train as gan_train
 from pneumojax.jobs import Place
 from pneumojax.metrics import Writer
@@ -124,7 +124,7 @@ def test_an_interpolation_goes_in_small_steps_from_one_image_to_another(whole, t
 
 
 def test_latents_of_a_great_circle_are_from_the_gans_own_distribution_all_the_way():
-    paths = gan_train.great_circles(jax.random.key(0), 3000, 9, 10).reshape(3000, 9, 10)
+    paths = drawing.great_circles(jax.random.key(0), 3000, 9, 10).reshape(3000, 9, 10)
     np.testing.assert_allclose(paths.std((0, 2)), 1, atol=0.02)  # in the middle of a straight line 0.71
     np.testing.assert_allclose(paths.mean((0, 2)), 0, atol=0.02)
     ends = paths[:, 0], paths[:, -1]

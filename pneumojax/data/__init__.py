@@ -31,7 +31,7 @@ class Images(NamedTuple):
     skipped: tuple[str, ...] = ()  # unreadable files that `data.on_bad='skip'` left out, with reasons
     left_out: dict[str, int] = {}  # why files are not among the images → how many
     gray: dict = {}  # how stored values became gray: `levels.facts`, and of external sets "external": {name: facts}
-    sides: np.ndarray | None = None  # int [N], pixels of the originals' shorter side; None: drawn at any size
+    sides: tuple[int, ...] = ()  # pixels of the originals' shorter side; none where they are drawn at any size
 
 
 def load(config, size: int) -> Images:

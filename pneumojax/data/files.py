@@ -92,7 +92,7 @@ def images_of(source: Source, config, size: int) -> Images:
         skipped=skipped,
         left_out=source.left_out | ({"unreadable": len(skipped)} if skipped else {}),
         gray=gray,
-        sides=arrays["side"][readable],
+        sides=tuple(arrays["side"][readable].tolist()),
     )
 
 

@@ -101,7 +101,7 @@ def unfit(case: Case, pool: Pool) -> str | None:
         if len(rows) < 2:
             return f"{name}: the GAN saw images of all patients but {len(rows)}, those of the folder test left out"
     sides, size = pool.images.sides, pool.small.shape[1]
-    if sides is not None and (small := int((sides[case.held_out] < size).sum())) > len(case.held_out) / 2:
+    if sides and (small := sum(sides[row] < size for row in case.held_out)) > len(case.held_out) / 2:
         return f"{small} of {len(case.held_out)} real images have fewer than the GAN's {size} pixels"
     return None
 
