@@ -151,6 +151,12 @@ def other_sizes_are_made_or_refused(tried):
         assert images.shape[1:3] == (30, 30)
 
 
+def it_makes_64_and_128_pixels_in_the_shapes_of_the_contract(tried):
+    if isinstance(tried.module, ModuleType):  # a shipped one
+        for size in (64, 128):
+            gan.check(tried.module, FrozenConfigDict({**tried.config, "image_size": size}))
+
+
 def it_lowers_for_gpus_and_tpus(tried):
     for traced in tried.traced:
         text = traced.lower(lowering_platforms=("cuda", "tpu")).as_text()  # the forms of both, where they differ
@@ -166,6 +172,7 @@ CHECKS = (
     an_image_depends_on_its_own_latent_and_label,
     labels_matter_where_it_is_conditional,
     other_sizes_are_made_or_refused,
+    it_makes_64_and_128_pixels_in_the_shapes_of_the_contract,
     it_lowers_for_gpus_and_tpus,
 )
 
