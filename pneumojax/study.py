@@ -11,7 +11,7 @@ from absl import logging
 from clu import platform
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from pneumojax import checkpoint, data, embedding, environment, gan, plan, report, results, sharding, systems
+from pneumojax import checkpoint, data, environment, gan, plan, report, results, sharding, systems
 from pneumojax import run as runs
 from pneumojax import workdir as workdirs
 from pneumojax.config import frozen, validate
@@ -20,6 +20,7 @@ from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.evaluate import Prediction
 from pneumojax.gan import train as gan_train
+from pneumojax.gan import watch
 from pneumojax.gan.watch import Looks
 from pneumojax.jobs import Diverged, Place
 from pneumojax.metrics import Writer
@@ -87,7 +88,7 @@ def load(config: FrozenConfigDict, timings: Timings) -> Loaded:
     gan.check(gan_module, config.gan)
     with timings.of("weights"):
         prepared = system.prepare(config)
-        looks = looks_of(config)
+        looks = watch.looks_of(config)
     with timings.of("data"):
         own = data.load(config.data, config.model.image_size)
         data.check_classes(own, config.data)
@@ -96,15 +97,6 @@ def load(config: FrozenConfigDict, timings: Timings) -> Loaded:
     rows = {f"external/{name}": np.array([row_of[n] for n in names], int) for name, names in external.items()}
     real, (own, images) = real_images(images, config), (one._replace(pixels=()) for one in (own, images))
     return Loaded(config, gan_module, system, prepared, own, images, real, rows, looks)
-
-
-def looks_of(config: FrozenConfigDict) -> Looks:
-    """How GANs' pictures are measured while they train. Errors: BadInput where the features' network cannot be had."""
-    quality = config.quality
-    if not quality.every:
-        return Looks()
-    made = embedding.load(quality.features, quality.weights, config.model.cache)
-    return Looks(quality.every, quality.images, made.features, made.name)
 
 
 def plan_of(loaded: Loaded, workdir: Path) -> Planned:

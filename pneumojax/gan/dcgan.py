@@ -11,7 +11,6 @@ from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
-import optax
 
 from pneumojax.gan.parts import adversarial, losses
 from pneumojax.gan.parts.layers import UpConvolution, down_convolution, initializer, projection
@@ -68,11 +67,10 @@ class Discriminator(nn.Module):
 
 def compose(config) -> adversarial.Parts:
     """Adam on binary cross-entropy."""
-    rates = config.generator_learning_rate, config.discriminator_learning_rate
     return adversarial.Parts(
         generator=Generator(config.filters, config.image_size),
         discriminator=Discriminator(config.filters),
-        optimizers=tuple(optax.adam(rate, config.beta1, config.beta2) for rate in rates),
+        optimizers=adversarial.adam(config),
         losses=losses.non_saturating,
     )
 

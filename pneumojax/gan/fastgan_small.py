@@ -17,7 +17,6 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from pneumojax.gan.parts import adversarial, augment, ema, noise
 from pneumojax.gan.parts.layers import down_convolution, padded, spectral
@@ -233,11 +232,10 @@ def gradients_of(parts: adversarial.Parts, state: adversarial.State, images, lab
 
 def compose(config) -> adversarial.Parts:
     """Adam; the losses are in `gradients_of`."""
-    rates = config.generator_learning_rate, config.discriminator_learning_rate
     return adversarial.Parts(
         generator=Generator(config.filters, config.image_size),
         discriminator=Discriminator(config.filters),
-        optimizers=tuple(optax.adam(rate, config.beta1, config.beta2) for rate in rates),
+        optimizers=adversarial.adam(config),
         losses=(),
         augmentation=augment.diffaugment(config.policies),
         average=ema.half_life(config.average_images),

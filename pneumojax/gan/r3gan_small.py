@@ -15,7 +15,6 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from pneumojax.gan.parts import adversarial, ema, losses, penalties
 from pneumojax.gan.parts.layers import convolution, padded
@@ -136,11 +135,10 @@ class Discriminator(nn.Module):
 
 def compose(config) -> adversarial.Parts:
     """Adam; the generator is averaged."""
-    rates = config.generator_learning_rate, config.discriminator_learning_rate
     return adversarial.Parts(
         generator=Generator(config.filters, config.image_size),
         discriminator=Discriminator(config.filters),
-        optimizers=tuple(optax.adam(rate, config.beta1, config.beta2) for rate in rates),
+        optimizers=adversarial.adam(config),
         losses=losses.relativistic,
         penalty=penalties.r1_r2(config.gamma),
         average=ema.half_life(config.average_images),

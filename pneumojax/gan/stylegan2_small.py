@@ -14,7 +14,6 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from pneumojax.gan.parts import adversarial, augment, ema, losses, noise, penalties
 from pneumojax.gan.parts.resampling import bordered, convolution, doubled, doubling, filtered, halved, same
@@ -198,11 +197,10 @@ def r1(gamma: float) -> Callable:
 
 def compose(config) -> adversarial.Parts:
     """Adam on the non-saturating loss with R1."""
-    rates = config.generator_learning_rate, config.discriminator_learning_rate
     return adversarial.Parts(
         generator=Generator(config.filters, config.image_size),
         discriminator=Discriminator(config.filters),
-        optimizers=tuple(optax.adam(rate, config.beta1, config.beta2) for rate in rates),
+        optimizers=adversarial.adam(config),
         losses=losses.non_saturating,
         penalty=r1(config.gamma * config.image_size**2 / config.batch_size),
         augmentation=augment.diffaugment(config.policies),

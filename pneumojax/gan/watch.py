@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from pneumojax import checkpoint
+from pneumojax import checkpoint, embedding
 from pneumojax.gan import quality
 from pneumojax.jobs import Place
 from pneumojax.stage import Stage
@@ -25,6 +25,15 @@ class Looks(NamedTuple):
     images: int = 0  # generated of each class for one
     embed: Callable | None = None  # uint8 [N, S, S] → features float32 [N, d]
     name: str = ""  # of what makes them
+
+
+def looks_of(config) -> Looks:
+    """How GANs' pictures are measured while they train. Errors: BadInput where the features' network cannot be had."""
+    own = config.quality
+    if not own.every:
+        return Looks()
+    made = embedding.load(own.features, own.weights, config.model.cache)
+    return Looks(own.every, own.images, made.features, made.name)
 
 
 class Sight(NamedTuple):

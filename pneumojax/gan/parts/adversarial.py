@@ -113,6 +113,12 @@ JOIN = {
 }
 
 
+def adam(config) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
+    """Adam for the generator and for the discriminator, as the config has it."""
+    rates = config.generator_learning_rate, config.discriminator_learning_rate
+    return tuple(optax.adam(rate, config.beta1, config.beta2) for rate in rates)
+
+
 def init(parts: Parts, key, config) -> State:
     """Random networks and fresh optimisers. Errors: BadInput where the generator makes another size."""
     g_key, d_key = jax.random.split(key)
