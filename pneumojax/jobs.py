@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,7 +102,16 @@ def stack(trees: Sequence):
 
 
 def at(tree, index: int):
-    """One of the trees that were stacked."""
+    """One of the trees that were stacked.
+
+    In one program, and waited for: leaf by leaf many small ones would be under way at the same time, whose collectives,
+    where jobs are spread over devices, can wait for each other for ever on CPUs.
+    """
+    return jax.block_until_ready(_at(tree, index))
+
+
+@partial(jax.jit, static_argnames="index")
+def _at(tree, index: int):
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
