@@ -37,6 +37,7 @@ def load(
     size: int | None = None,
     stage: str | None = None,
     batch_size: int = 32,
+    fields: tuple[str, str] = ("config.quality.features", "config.quality.weights"),
 ) -> Embedding:
     """A network up to its head, or to an earlier stage, in evaluation mode; of a picture the mean over its pixels.
 
@@ -49,10 +50,11 @@ def load(
       size: pixels a side that images are resized to; None for 224, of `inception_v3` 299.
       stage: the last stage that is computed, of the network's `STAGES`; None for the last before the head.
       batch_size: images at a time; it changes no more than rounding.
+      fields: what named the network and the weights, for messages.
 
     Errors: BadInput where the network cannot be built or ended so, or the weights cannot be used.
     """
-    model = models.load(name)
+    model = models.load(name, fields[0])
     end, size = end_of(model, name, stage), size or getattr(model, "SIZE", 224)
     try:
         behind = tuning.stages(model(), size)[end:]
@@ -64,7 +66,7 @@ def load(
     else:
         unused = frozenset.union(*(one.params | one.statistics for one in behind))
         missing = [key for key, (path, _) in table(name).items() if path[1:] in unused]
-        variables, digest = pretrained.load(weights, name, missing, cache)
+        variables, digest = pretrained.load(weights, name, missing, cache, field=fields[1])
         made_of = "ImageNet" if weights == "torchvision" else f"{Path(weights).name}, {digest[:12]}"
         options = options_of(model, name, variables)
     kind = " of FID" if options.get("fid") else ""

@@ -95,15 +95,22 @@ def inner_part(rows: np.ndarray, collection: protocols.Collection, config, trial
     """Of the rows that a GAN may see those that it does, and those kept from it, by patient under every protocol."""
     if config.quality.inner == 0:
         return splits.Split(rows, np.zeros(0, int))
-    return splits.hold_out_groups(
+    classes, field = config.data.classes, f"config.quality.inner={config.quality.inner}"
+    split = splits.hold_out_groups(
         rows,
         collection.labels,
         collection.groups,
-        config.data.classes,
+        classes,
         config.quality.inner,
         (config.seed, trial, 5),
-        f"config.quality.inner={config.quality.inner}: no patient is split; change it or bring images of more patients",
+        f"{field}: no patient is split; change it or bring images of more patients",
     )
+    for name, kept in zip(classes, splits.count(split.test, collection.labels, classes), strict=True):
+        if kept < 2:
+            raise BadInput(
+                f"{field}: it keeps one image of {name}, and a KID takes two; raise it or config.data.subset"
+            )
+    return split
 
 
 def arms_of(drawn: protocols.Drawn, protocol: str, trial: int, config, external) -> dict[str, Arm]:

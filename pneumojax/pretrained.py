@@ -39,6 +39,7 @@ def load(
     allow_missing: Sequence[str] = (),
     cache: str = "~/.cache/pneumojax",
     instead: str = "give a file",
+    field: str = "config.model.weights",
 ) -> Weights:
     """The weights that `config.model.weights` names; a line says what was read.
 
@@ -48,16 +49,17 @@ def load(
       allow_missing: tensors or layers, by torchvision's names, that may be missing.
       cache: where downloads are kept.
       instead: what to do where nothing can be downloaded, for its message.
+      field: what named the weights, for messages.
 
     Errors: BadInput for whatever cannot be used; NotWritable where a download cannot be kept.
     """
-    known, path = table(name), paths.of(source, "config.model.weights")
+    known, path = table(name), paths.of(source, field)
     try:
         folder = path.is_dir()
     except OSError as error:  # a folder above that may not be entered
         raise BadInput(f"{source} cannot be read: {describe(error)}; {weights.WANTED}") from error
     if source == "torchvision":
-        held = weights.download(name, paths.of(cache, "config.model.cache") / "weights", instead)
+        held = weights.download(name, paths.of(cache, "config.model.cache") / "weights", instead, field)
     else:
         held = restore(path, name) if folder else weights.read(path)
     try:

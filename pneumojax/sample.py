@@ -45,7 +45,10 @@ class Source(NamedTuple):
 
 
 def gans(run: Run) -> dict[str, dict[Stage, tuple[int, ...]]]:
-    """The GANs of a run, diverged or not, by trial and protocol, `trial0/clean`: stage → labels that it makes."""
+    """The GANs of a run, diverged or not, by trial and protocol, `trial0/clean`: stage → labels that it makes.
+
+    One whose images are there was trained: where its checkpoint is not, that is for `load` to say.
+    """
     module, place, found = gan.load(run.config.gan.name), place_of(run), {}
     for trial in run.config.trials:
         for protocol in run.config.protocols:
@@ -54,7 +57,9 @@ def gans(run: Run) -> dict[str, dict[Stage, tuple[int, ...]]]:
             kept = {
                 stage: labels
                 for stage, labels in stages.items()
-                if place.checkpoints(stage).exists() or loop.record_of_divergence(place, stage).exists()
+                if place.checkpoints(stage).exists()
+                or gan_train.images_path(run.workdir, stage).exists()
+                or loop.record_of_divergence(place, stage).exists()
             }
             if kept:
                 found[f"trial{trial}/{protocol}"] = kept

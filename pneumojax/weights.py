@@ -206,7 +206,7 @@ def from_scratch(mode: str) -> str:
     return "config.model.weights='none'" + ("" if mode == "full" else " with config.classifier.mode='full'")
 
 
-def download(name: str, cache: Path, instead: str = "give a file"):
+def download(name: str, cache: Path, instead: str = "give a file", field: str = "config.model.weights"):
     """The published ImageNet weights of the network `name`, by torchvision's own API.
 
     The file is kept in `cache`. Its hash is part of its name and is checked at each use.
@@ -214,14 +214,14 @@ def download(name: str, cache: Path, instead: str = "give a file"):
     Returns: what `torch.load` gives of it.
 
     Errors: BadInput where the network has none, torchvision is missing, the download fails or the hash is wrong; it
-    says what to do `instead`. NotWritable where the file cannot be kept.
+    names the `field` that asked for them and says what to do `instead`. NotWritable where the file cannot be kept.
     """
     if name not in ENUMS:
-        raise BadInput(f"config.model.weights='torchvision': there are none of {name}; {instead}")
+        raise BadInput(f"{field}='torchvision': there are none of {name}; {instead}")
     try:
         torchvision = import_torchvision()
     except ImportError as error:
-        raise BadInput(f"config.model.weights='torchvision' {TORCH_WANTED}") from error
+        raise BadInput(f"{field}='torchvision' {TORCH_WANTED}") from error
     weights = torchvision.models.get_weight(ENUMS[name])
     path = cache / weights.url.rpartition("/")[2]
     remedy = f"fetch {weights.url} where there is a network and {instead}"
@@ -240,7 +240,7 @@ def download(name: str, cache: Path, instead: str = "give a file"):
         if isinstance(error, OSError) and (error.errno in WRITE_ERRNOS or (error.errno and error.filename)):
             where = error.filename or cache
             raise NotWritable(f"{where}: {error.strerror}; free space there or choose another model.cache") from error
-        raise BadInput(f"config.model.weights='torchvision': {describe(error)} ({weights.url}); {remedy}") from error
+        raise BadInput(f"{field}='torchvision': {describe(error)} ({weights.url}); {remedy}") from error
 
 
 def hash_fits(path: Path) -> bool:

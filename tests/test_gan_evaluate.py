@@ -126,6 +126,18 @@ def test_where_nobody_is_left_to_compare_with_or_real_images_are_too_small_it_is
     assert row["reasons"]["all"] == "86 of 86 real images have fewer than the GAN's 16 pixels"
 
 
+def test_a_gan_that_saw_one_image_or_that_nobody_asked_for_images_is_null_with_the_reason(case, pool):
+    row, beside = measured(case._replace(training=case.training[:1]), pool, pool.small[case.floor])
+    assert (row["kid"]["value"], row["reasons"]) == (None, {"all": "training: the GAN saw one image alone"})
+    alike = np.repeat(case.floor[:1], 3)
+    row, beside = measured(case._replace(floor=alike), pool, pool.small[case.floor])
+    assert row["reasons"] == {"all": "floor: the 3 images are all alike"}
+    assert told(row, beside) == "trial 0, clean, NORMAL: not measured: floor: the 3 images are all alike."
+    idle = case._replace(absent="no arm asked for its images")
+    row, beside = measured(idle, pool, pool.small[:0])
+    assert told(row, beside) == "trial 0, clean, NORMAL: not measured: no arm asked for its images."
+
+
 @pytest.fixture(scope="module")
 def chosen(tmp_path_factory, tiny_flags):
     """A whole run whose GANs were measured while they trained; images are of the state nearest to an inner part."""
@@ -191,9 +203,9 @@ def test_bad_input_is_one_line(chosen, tmp_path):
 
     assert line(f"--workdir={tmp_path / 'nothing'}").startswith(f"{tmp_path / 'nothing'}")
     assert line(f"--workdir={chosen}", "--images=1").startswith("--images=1: give 2 or more")
-    assert "is not known here" in line(f"--workdir={chosen}", "--features=nobody")
+    assert line(f"--workdir={chosen}", "--features=nobody").startswith("--features='nobody' is not known here")
     workdir = tmp_path / "run"
     shutil.copytree(chosen, workdir)
     for file in (workdir / "checkpoints/trial0/clean").glob("gan_*.npz"):
         file.unlink()
-    assert line(f"--workdir={workdir}").endswith("has no generated images to evaluate")
+    assert "gan_normal.npz is not there, the images that the GAN made; bring it back" in line(f"--workdir={workdir}")

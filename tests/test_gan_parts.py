@@ -308,7 +308,7 @@ def test_a_variant_of_dcgan_is_made_at_128_pixels(name):
 
 def test_ada_over_no_images_is_refused():
     section = {**default.get_config().gan, **gan.load("dcgan_ada").DEFAULTS, "ada_images": 0}
-    with pytest.raises(BadInput, match=r"config.gan.ada_images=0: give a number above 0"):
+    with pytest.raises(BadInput, match=r"config.gan.ada_images=0: give 1 or more"):
         gan.load("dcgan_ada").compose(FrozenConfigDict(section))
 
 

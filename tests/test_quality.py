@@ -183,6 +183,14 @@ def test_precision_recall_density_and_coverage_are_those_of_prdc(others, n, m, k
     assert quality.prdc(real, generated, k) == pytest.approx(others.prdc(real, generated, k), abs=1e-12)
 
 
+def test_features_far_from_nought_have_the_same_neighbours():
+    real, generated = normal(0, 80, 64), normal(1, 80, 64, 0.1)
+    wanted, found = quality.prdc(real, generated), quality.nearest(generated, real)
+    for far in (1e5, 1e7):
+        assert quality.prdc(real + far, generated + far) == wanted
+        np.testing.assert_array_equal(quality.nearest(generated + far, real + far).index, found.index)
+
+
 def test_blocks_of_distances_give_the_same(monkeypatch):
     real, generated = normal(0, 90, 12), normal(1, 80, 12, 0.1)
     whole = quality.prdc(real, generated)
@@ -435,6 +443,8 @@ PAIRED = {
         (NAN, r"\[3, 1\] is nan; give features of images of a GAN that has not diverged"),
         (np.where(np.isnan(NAN), np.inf, NAN), r"\[3, 1\] is inf"),
         ([[1.0], [1.0, 2.0]], "is no array of numbers"),
+        (FEATURES + 1j, "is complex128; give floats"),
+        (torch.ones(30, 4, requires_grad=True), r"is no array of numbers \(Can't call numpy"),
     ],
 )
 def test_features_that_cannot_be_used_are_one_line(name, wrong, why):
@@ -452,6 +462,11 @@ def test_one_image_alone_and_images_all_alike_have_no_value_but_a_reason(name):
             assert value is None
             pytest.raises(quality.Undefined, PAIRED[name], *sets).match(why)
             assert json.loads(json.dumps([value, reason])) == [None, reason]
+
+
+def test_one_generated_image_alone_has_not_collapsed_unless_it_shows_nothing():
+    assert quality.collapsed(IMAGES, IMAGES[:1]) is None
+    assert "all pixels are alike in 1 of 1" in quality.collapsed(IMAGES, 0 * IMAGES[:1])
 
 
 def test_what_is_defined_has_no_reason():
@@ -475,6 +490,8 @@ def test_what_is_defined_has_no_reason():
         ),
         (lambda: quality.ssim_diversity(IMAGES, IMAGES[:1]), "generated is one image alone"),
         (lambda: quality.ssim_diversity(IMAGES[[0, 0]], IMAGES), "the 2 images of real are all alike"),
+        (lambda: quality.ssim_diversity(*[IMAGES[:, :4, :4]] * 2), "images of 4 pixels a side are smaller"),
+        (lambda: quality.scale_of(1e-200 * FEATURES), "all features of real_training are 0, or nearly so"),
     ],
 )
 def test_what_is_undefined_says_why(call, why):
@@ -492,15 +509,23 @@ def test_what_is_undefined_says_why(call, why):
         (lambda: quality.kid_deviation(FEATURES, FEATURES, range(29), 9, 0), "patients is of shape [29] for 30 images"),
         (
             lambda: quality.kid_deviation(FEATURES, FEATURES, range(30), 1, 0),
-            "resamples=1; a deviation takes 2 or more",
+            "resamples=1; give a count of draws, 2 or more",
         ),
+        (
+            lambda: quality.kid_deviation(FEATURES, FEATURES, [*range(29), None], 9, 0),
+            "patients[29] is None; give each image a label",
+        ),
+        (lambda: quality.tell_auc(FEATURES, FEATURES, [*range(29), np.nan], 0), "groups[29] is nan"),
+        (lambda: quality.thumbnails(IMAGES, 0), "side=0; give a count of areas, 1 or more"),
+        (lambda: quality.authpct(Nearest(*np.full((3, 2), 30)), FEATURES), "training has 30 images, not 31"),
         (lambda: quality.tell_auc(FEATURES, FEATURES, range(31), 0), "groups is of shape [31] for 30 images"),
         (lambda: quality.nearest(FEATURES, FEATURES, FEATURES[:9]), "mirrored is of shape [9] for 30 images"),
         (lambda: quality.copy_rate(FEATURES, np.ones(30)), "generated is of shape [30, 4]; give floats [images]"),
         (lambda: quality.c_t(np.ones(30), [np.nan]), "held_out[0] is nan"),
         (lambda: quality.ssim(IMAGES, IMAGES[:5]), "one is [20, 16, 16] and other [5, 16, 16]; give as many"),
         (lambda: quality.ssim(IMAGES[:, :6, :6], IMAGES[:, :6, :6]), "from 7 pixels a side"),
-        (lambda: quality.ssim_diversity(IMAGES, IMAGES, pairs=0), "pairs=0"),
+        (lambda: quality.ssim_diversity(IMAGES, IMAGES, pairs=0), "pairs=0; give a count of pairs, 1 or more"),
+        (lambda: quality.ssim_diversity(IMAGES, IMAGES, pairs=2.5), "pairs=2.5"),
         (lambda: quality.ssim_diversity(IMAGES, IMAGES[:, :8, :8]), "images of 8 pixels a side and real of 16"),
         (lambda: quality.collapsed(IMAGES, IMAGES[:, :8, :8]), "send both through the GAN's size"),
         (lambda: quality.collapsed(IMAGES, IMAGES[:0]), "generated is uint8 [0, 16, 16]"),

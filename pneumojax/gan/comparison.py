@@ -74,7 +74,7 @@ def rows_of(case: Case, pool: Pool, real: Looked, rows: np.ndarray, embed: Embed
     noise = np.random.default_rng(0).permuted(pixels.reshape(len(pixels), -1), axis=1).reshape(pixels.shape)
     beside["noise"] = row_of(look_at_made(noise, scale, embed), held_out, training)
     if not len(case.generated):
-        return nothing(case, "the GAN diverged"), beside
+        return nothing(case, case.absent), beside
     made = look_at_made(case.generated, scale, embed)
     near, why = quality.measured(quality.nearest, made.through, training.through, mirrored=made.mirrored)
     pairs = [] if why else quality.closest(near, PAIRS)
@@ -100,6 +100,11 @@ def unfit(case: Case, pool: Pool) -> str | None:
     for name, rows in zip(("held_out", "floor", "other_class"), case.rows[1:], strict=True):
         if len(rows) < 2:
             return f"{name}: the GAN saw images of all patients but {len(rows)}, those of the folder test left out"
+    if len(case.training) < 2:
+        return "training: the GAN saw one image alone"
+    for name, rows in zip(("training", "held_out", "floor", "other_class"), case.rows, strict=True):
+        if (pool.small[rows] == pool.small[rows[0]]).all():
+            return f"{name}: the {len(rows)} images are all alike"
     sides, size = pool.images.sides, pool.small.shape[1]
     if sides and (small := sum(sides[row] < size for row in case.held_out)) > len(case.held_out) / 2:
         return f"{small} of {len(case.held_out)} real images have fewer than the GAN's {size} pixels"

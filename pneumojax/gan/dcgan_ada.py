@@ -3,7 +3,6 @@
 D sees real and generated images under random changes, the more of them the surer it is of the real ones.
 """
 
-from pneumojax.errors import BadInput
 from pneumojax.gan import dcgan
 from pneumojax.gan.parts import adversarial, augment, ema
 
@@ -16,9 +15,8 @@ DEFAULTS = {
 
 
 def compose(config) -> adversarial.Parts:
-    """DCGAN, augmented and averaged. Errors: BadInput for a count of images below 1."""
-    if config.ada_images < 1:
-        raise BadInput(f"config.gan.ada_images={config.ada_images}: give a number above 0")
+    """DCGAN, augmented and averaged. Errors: BadInput for a count of images that is too low."""
+    adversarial.check(config, ada_images=1, average_images=0)
     parts = dcgan.compose(config)._replace(average=ema.half_life(config.average_images))
     return adversarial.with_memory(parts, augment.adaptive(config.ada_target, config.ada_images))
 

@@ -14,7 +14,8 @@ DEFAULTS = {
 
 
 def compose(config) -> adversarial.Parts:
-    """DCGAN, augmented and averaged. Errors: BadInput for a policy that is not known."""
+    """DCGAN, augmented and averaged. Errors: BadInput for a policy that is not known, and for a count below 0."""
+    adversarial.check(config, average_images=0)
     return dcgan.compose(config)._replace(
         augmentation=augment.diffaugment(config.policies), average=ema.half_life(config.average_images)
     )

@@ -96,9 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         count = settings.images if options.images is None else options.images
         if count < 2:
             raise BadInput(f"--images={count}: give 2 or more")
-        embed = embedding.load(
-            options.features or settings.features, options.weights or settings.weights, run.config.model.cache
-        )
+        asked = {name: getattr(options, name) or settings[name] for name in ("features", "weights")}
+        fields = tuple(f"--{name}" if getattr(options, name) else f"config.quality.{name}" for name in asked)
+        embed = embedding.load(*asked.values(), run.config.model.cache, fields=fields)
         with checkpoint.held(workdir, "--workdir"):
             found, shown = evaluate(run, embed, count)
             show(workdir, found, shown)

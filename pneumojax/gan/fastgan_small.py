@@ -231,7 +231,8 @@ def gradients_of(parts: adversarial.Parts, state: adversarial.State, images, lab
 
 
 def compose(config) -> adversarial.Parts:
-    """Adam; the losses are in `gradients_of`."""
+    """Adam; the losses are in `gradients_of`. Errors: BadInput for a field below 0, and for an unknown policy."""
+    adversarial.check(config, average_images=0, reconstruction=0)
     return adversarial.Parts(
         generator=Generator(config.filters, config.image_size),
         discriminator=Discriminator(config.filters),

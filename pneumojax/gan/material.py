@@ -5,10 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from pneumojax import checkpoint, data, gan
+from pneumojax import checkpoint, data, gan, loop
 from pneumojax.data import Images, splits
 from pneumojax.errors import BadInput
 from pneumojax.gan import train
+from pneumojax.jobs import Place
 from pneumojax.run import Run
 from pneumojax.stage import Stage
 
@@ -27,11 +28,12 @@ class Case(NamedTuple):
 
     stage: Stage
     label: int
-    generated: np.ndarray  # uint8 [n, S, S]; none where the GAN diverged
+    generated: np.ndarray  # uint8 [n, S, S]; there may be none
     training: np.ndarray  # rows that the GAN saw
     held_out: np.ndarray  # rows of other patients, which it is held against
     floor: np.ndarray  # rows of yet other patients, as many if there are so many: how near real images come
     other_class: np.ndarray  # rows of other patients of the next class
+    absent: str = "the GAN diverged"  # why nothing was generated, where nothing was
 
     @property
     def rows(self) -> tuple[np.ndarray, ...]:
@@ -85,7 +87,8 @@ def cases(run: Run, pool: Pool, count: int) -> list[Case]:
                 for label in labels:
                     training = rng.permutation(np.setdiff1d(given[pool.images.labels[given] == label], kept))
                     other = parts[(label + 1) % len(classes)][0]
-                    found.append(Case(stage, label, made.get(label, NONE)[:count], training, *parts[label], other))
+                    rows = training, *parts[label], other
+                    found.append(Case(stage, label, made.get(label, NONE)[:count], *rows, why_absent(run, stage)))
     if not any(len(case.generated) for case in found):
         raise BadInput(f"{run.workdir} has no generated images to evaluate")
     return found
@@ -103,10 +106,25 @@ def two_parts(pool: Pool, free: np.ndarray, rng: np.random.Generator, count: int
     return tuple(np.array(rng.permutation(part)[:count], int) for part in parts)
 
 
+def why_absent(run: Run, stage: Stage) -> str:
+    """Why a GAN has made nothing of a class, if it has not."""
+    return "the GAN diverged" if diverged(run, stage) else "no arm asked for its images"
+
+
+def diverged(run: Run, stage: Stage) -> bool:
+    """Whether a GAN did."""
+    return loop.diverged_before(Place(run.workdir, None, None), stage) is not None
+
+
 def images_of(run: Run, stage: Stage, wanted: dict[int, int]) -> dict[int, np.ndarray]:
-    """What a GAN made, label → uint8 [n, S, S]; nothing where it diverged, or no arm asked for it."""
+    """What a GAN made, label → uint8 [n, S, S]; nothing where it diverged, or no arm asked for it.
+
+    Errors: BadInput where its images are lost or damaged.
+    """
     path = train.images_path(run.workdir, stage)
     if not path.exists():
+        if (run.workdir / "checkpoints" / stage.name).exists() and not diverged(run, stage):
+            raise BadInput(f"{path} is not there, the images that the GAN made; bring it back, or run the study anew")
         return {}
     with checkpoint.record_of_run(path):
         images = checkpoint.read_arrays(path)["images"]

@@ -134,7 +134,8 @@ class Discriminator(nn.Module):
 
 
 def compose(config) -> adversarial.Parts:
-    """Adam; the generator is averaged."""
+    """Adam; the generator is averaged. Errors: BadInput for a field below 0."""
+    adversarial.check(config, gamma=0, average_images=0)
     return adversarial.Parts(
         generator=Generator(config.filters, config.image_size),
         discriminator=Discriminator(config.filters),

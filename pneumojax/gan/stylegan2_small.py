@@ -196,7 +196,8 @@ def r1(gamma: float) -> Callable:
 
 
 def compose(config) -> adversarial.Parts:
-    """Adam on the non-saturating loss with R1."""
+    """Adam on the non-saturating loss with R1. Errors: BadInput for a field below 0, and for an unknown policy."""
+    adversarial.check(config, gamma=0, average_images=0)
     return adversarial.Parts(
         generator=Generator(config.filters, config.image_size),
         discriminator=Discriminator(config.filters),

@@ -69,9 +69,9 @@ def kid(sight: Sight, drawn: dict[int, np.ndarray], looks: Looks) -> float | Non
     """The KID of pictures, label → uint8 [n, S, S], the mean of the labels; None where one of them has none."""
     found = []
     for label, images in drawn.items():
-        scale = quality.scale_of(sight.features[label])
-        real, generated = scale * sight.features[label], scale * looks.embed(images)
-        found.append(quality.measured(quality.kid, real, generated).value)
+        real = sight.features[label]
+        scale = quality.measured(quality.scale_of, real).value
+        found.append(scale and quality.measured(quality.kid, scale * real, scale * looks.embed(images)).value)
     return None if None in found else float(np.mean(found))
 
 

@@ -20,7 +20,8 @@ def layer_norm(use_running_average: bool) -> nn.Module:
 
 
 def compose(config) -> adversarial.Parts:
-    """DCGAN's generator and Adam, with a critic, its loss and its penalty."""
+    """DCGAN's generator and Adam, with a critic, its loss and its penalty. Errors: BadInput for a field below 0."""
+    adversarial.check(config, penalty=0)
     return dcgan.compose(config)._replace(
         discriminator=dcgan.Discriminator(config.filters, layer_norm),
         losses=losses.wasserstein,

@@ -13,9 +13,9 @@ import flax.linen as nn
 from pneumojax import lookup
 
 
-def load(name: str) -> type[nn.Module]:
-    """The Model of a module. Errors: BadInput for an unknown name."""
-    return lookup.load("pneumojax.models", name, "Model", "config.model.name").Model
+def load(name: str, field: str = "config.model.name") -> type[nn.Module]:
+    """The Model of a module. Errors: BadInput for an unknown name, of a `field`."""
+    return lookup.load("pneumojax.models", name, "Model", field).Model
 
 
 def fields(name: str) -> dict:

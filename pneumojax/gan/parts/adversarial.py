@@ -113,6 +113,13 @@ JOIN = {
 }
 
 
+def check(config, **least: int) -> None:
+    """Errors: BadInput for a field of `config.gan` below the least that it can be, `check(config, gamma=0)`."""
+    for name, value in least.items():
+        if getattr(config, name) < value:
+            raise BadInput(f"config.gan.{name}={getattr(config, name)}: give {value} or more")
+
+
 def adam(config) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
     """Adam for the generator and for the discriminator, as the config has it."""
     rates = config.generator_learning_rate, config.discriminator_learning_rate

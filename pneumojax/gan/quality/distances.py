@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pneumojax.errors import BadInput
 from pneumojax.gan.quality import inputs
 from pneumojax.gan.quality.inputs import Undefined
 
 ROWS = 1024  # of a kernel matrix at a time
 FEWEST_PATIENTS = 10  # that a bootstrap is drawn from: of fewer, a draw may well be of one alone
+SMALLEST = 1e-100  # mean squared norm: less is rounded away when it is squared again
 WELL_CONDITIONED = 1e-10  # smallest to largest pivot of a covariance: below, roots of rounding errors count
 
 
@@ -19,10 +19,13 @@ def scale_of(real_training) -> float:
     Multiply by it all features that are compared, real and generated, whatever the set: the cubic kernel's value grows
     as the sixth power of their scale (unscaled SqueezeNet features give distances of 1e4 to 1e6).
 
-    Errors: BadInput as `kid`; Undefined where all features are 0.
+    Errors: BadInput as `kid`; Undefined where all features are 0, or nearly so.
     """
     (array,) = inputs.features(real_training=real_training)
-    return float(np.sqrt(array.shape[1] / np.square(array).sum(1).mean()))
+    squares = np.square(array).sum(1).mean()
+    if squares < SMALLEST:
+        raise Undefined(f"all features of real_training are 0, or nearly so: their mean squared norm is {squares:.3g}")
+    return float(np.sqrt(array.shape[1] / squares))
 
 
 def kid(real, generated) -> float:
@@ -72,8 +75,7 @@ def kid_deviation(real, generated, patients, resamples: int, seed: int, generate
     own = [inputs.column("patients", patients, len(real)), np.arange(len(generated))]
     if generated_patients is not None:
         own[1] = inputs.column("generated_patients", generated_patients, len(generated))
-    if resamples < 2:
-        raise BadInput(f"resamples={resamples}; a deviation takes 2 or more")
+    inputs.check_count("resamples", resamples, 2, "a count of draws")
     rng = np.random.default_rng(seed)
     codes, draws, within = [], [], []
     for array, labels, name in zip((real, generated), own, ("real", "generated"), strict=True):

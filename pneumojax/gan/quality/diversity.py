@@ -5,6 +5,7 @@ from scipy.ndimage import uniform_filter
 
 from pneumojax.errors import BadInput
 from pneumojax.gan.quality import inputs
+from pneumojax.gan.quality.inputs import Undefined
 
 WINDOW = 7  # pixels a side
 PAIRS_AT_A_TIME = 256
@@ -56,11 +57,13 @@ def ssim_diversity(real, generated, pairs: int = 1000, seed: int = 0) -> dict[st
 
     Returns: {"real", "generated"}.
 
-    Errors: BadInput for other shapes or types; Undefined for one image alone and for images that are all alike.
+    Errors: BadInput for other shapes or types; Undefined for one image alone, for images that are all alike, and below
+    7 pixels a side.
     """
     real, generated = inputs.images(real=real, generated=generated)
-    if pairs < 1:
-        raise BadInput(f"pairs={pairs}; give 1 or more")
+    inputs.check_count("pairs", pairs, 1, "a count of pairs")
+    if real.shape[1] < WINDOW:
+        raise Undefined(f"images of {real.shape[1]} pixels a side are smaller than the window of {WINDOW}")
     result = {}
     for name, images in (("real", real), ("generated", generated)):
         inputs.check_varied(name, images)
@@ -77,6 +80,7 @@ def thumbnails(images, side: int = 8) -> np.ndarray:
     Errors: BadInput for other shapes or types.
     """
     (images,) = inputs.images(images=images)
+    inputs.check_count("side", side, 1, "a count of areas")
     size = images.shape[1]
     bounds, pixels = np.linspace(0, size, side + 1), np.arange(size)
     share = np.minimum(bounds[1:, None], pixels + 1) - np.maximum(bounds[:-1, None], pixels)
@@ -97,10 +101,13 @@ def spread(images) -> float:
 def collapsed(real, generated) -> str | None:
     """Why a GAN counts as collapsed, or None: too small a spread, or images of nothing.
 
-    A spread below a tenth of the real images', or an image whose own pixels deviate by less than a gray level. X-rays
-    of one class at 64 pixels, in units of their spread (25 gray levels): one picture with noise of 20 gray levels in
-    each pixel 0.09, two pictures 0.4 or more, one patient's two to four pictures 0.3 or more, any 8 0.7 or more. The
-    pixels of each deviate by 28 gray levels or more. Few pictures in place of many are for recall and coverage.
+    A spread below a tenth of the real images', or an image whose own pixels deviate by less than a gray level. One
+    image alone has no spread, and is looked at for the latter only.
+
+    X-rays of one class at 64 pixels, in units of their spread (25 gray levels): one picture with noise of 20 gray
+    levels in each pixel 0.09, two pictures 0.4 or more, one patient's two to four pictures 0.3 or more, any 8 0.7 or
+    more. The pixels of each deviate by 28 gray levels or more. Few pictures in place of many are for recall and
+    coverage.
 
     A DCGAN that has not learned yet is collapsed in this sense, since all its latents give the same noise: 0.004 before
     the first step, 0.06 after 200, then 0.23 after 400 (at 32 pixels 0.42, and 0.86 after 1500). Ask after that.
@@ -116,7 +123,7 @@ def collapsed(real, generated) -> str | None:
     if uniform:
         return f"all pixels are alike in {uniform} of {len(generated)} generated images"
     own, wanted = spread(generated), spread(real)
-    if own < COLLAPSED * wanted:
+    if len(generated) > 1 and own < COLLAPSED * wanted:
         return (
             f"generated images differ by {own:.2f} gray levels where real ones differ by {wanted:.2f}, "
             f"less than {COLLAPSED:.0%} of it"

@@ -71,9 +71,11 @@ def images(**sets) -> tuple[np.ndarray, ...]:
 def numbers(name: str, values, ndim: int, shape: str) -> np.ndarray:
     """Values as float64. Errors: BadInput where they are none, not finite, too large, or of other dimensions."""
     try:
-        array = np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
+        array = np.asarray(values, None if np.iscomplexobj(values) else np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last of a tensor of PyTorch that has a gradient
         raise BadInput(f"{name} is no array of numbers ({error}); give floats {shape}") from error
+    if np.iscomplexobj(array):
+        raise BadInput(f"{name} is {array.dtype}; give floats {shape}")
     if array.ndim != ndim or array.size == 0:
         raise BadInput(f"{name} is of shape {list(array.shape)}; give floats {shape}, one row an image")
     wrong = ~(np.abs(array) < LARGEST)  # so that NaN is
@@ -86,11 +88,20 @@ def numbers(name: str, values, ndim: int, shape: str) -> np.ndarray:
 
 
 def column(name: str, values, count: int) -> np.ndarray:
-    """A label for each of `count` images, [count]. Errors: BadInput where there are more or fewer."""
+    """A label for each of `count` images, [count]. Errors: BadInput where there are more or fewer, or none for one."""
     array = np.asarray(values)
     if array.shape != (count,):
         raise BadInput(f"{name} is of shape {list(array.shape)} for {count} images; give one for each")
+    absent = [row for row, label in enumerate(array.tolist()) if label is None or label != label]
+    if absent:  # to numpy all NaN are one patient, and None is no label at all
+        raise BadInput(f"{name}[{absent[0]}] is {array[absent[0]]}; give each image a label, of its own if need be")
     return array
+
+
+def check_count(name: str, value, least: int, what: str) -> None:
+    """Errors: BadInput for what is no whole number from `least`."""
+    if not isinstance(value, int | np.integer) or value < least:
+        raise BadInput(f"{name}={value!r}; give {what}, {least} or more")
 
 
 def check_varied(name: str, array: np.ndarray) -> None:

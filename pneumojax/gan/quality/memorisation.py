@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from pneumojax.errors import BadInput
 from pneumojax.gan.quality import inputs
 from pneumojax.gan.quality.inputs import Undefined
 from pneumojax.gan.quality.neighbours import Nearest, radii
@@ -100,6 +101,10 @@ def authpct(found: Nearest, training) -> float:
     Source: Alaa et al. 2022, How faithful is your synthetic data?, section 4.3 (authenticity).
     """
     (training,) = inputs.features(training=training)
+    if found.index.max() >= len(training):
+        raise BadInput(
+            f"training has {len(training)} images, not {found.index.max() + 1}; give those they were found in"
+        )
     return float(100 * (radii(training, 1)[found.index] < found.distance).mean())
 
 

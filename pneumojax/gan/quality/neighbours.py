@@ -6,7 +6,6 @@ import numpy as np
 from sklearn.metrics import pairwise_distances_argmin, pairwise_distances_chunked
 from sklearn.neighbors import NearestNeighbors
 
-from pneumojax.errors import BadInput
 from pneumojax.gan.quality import inputs
 from pneumojax.gan.quality.inputs import Undefined
 
@@ -38,7 +37,8 @@ def nearest(queries, references, mirrored=None) -> Nearest:
     if mirrored is not None:
         ways += inputs.features(mirrored=mirrored, references=references)[:1]
         inputs.column("mirrored", np.zeros(len(ways[1])), len(queries))
-    indices = [pairwise_distances_argmin(way, references) for way in ways]
+    searched, *centred_ways = centred(references, *ways)
+    indices = [pairwise_distances_argmin(way, searched) for way in centred_ways]
     # again by differences: those of the search are squares by products, where an exact copy may be 1e-7 away
     distances = [np.linalg.norm(way - references[i], axis=1) for way, i in zip(ways, indices, strict=True)]
     best = np.argmin(distances, axis=0)  # the first, which is not mirrored, of two alike
@@ -52,8 +52,15 @@ def closest(found: Nearest, count: int) -> list[dict]:
     return [{"query": int(q), "reference": int(i), "distance": float(d), "mirrored": bool(m)} for q, i, d, m in rows]
 
 
+def centred(first: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """All less the mean of the first [n, d]: distances are the same, and their squares by products lose no digits."""
+    centre = first.mean(0)
+    return [array - centre for array in (first, *others)]
+
+
 def radii(array: np.ndarray, k: int) -> np.ndarray:
     """Distance of each row [n, d] to its k-th nearest, itself not counted, float [n]."""
+    (array,) = centred(array)
     return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(array).kneighbors()[0][:, -1]
 
 
@@ -82,11 +89,11 @@ def prdc(real, generated, k: int = 5) -> dict[str, float]:
     Source: Kynkäänniemi et al. 2019 (precision, recall) and Naeem et al. 2020 (density, coverage; section 3).
     """
     real, generated = inputs.features(real=real, generated=generated)
-    if not isinstance(k, int | np.integer) or k < 1:
-        raise BadInput(f"k={k!r}; give a count of neighbours, 5 by default")
+    inputs.check_count("k", k, 1, "a count of neighbours")
     for name, array in (("real", real), ("generated", generated)):
         if len(array) <= k:
             raise Undefined(f"{name} has {len(array)} images; k={k} neighbours beside each take {k + 1} or more")
+    real, generated = centred(real, generated)
     tie = ROUNDING * max(np.square(array).sum(1).max() for array in (real, generated))
     reach_real, reach_generated = (np.square(radii(array, k)) - tie for array in (real, generated))
     held, recalled, covered, first = np.zeros(len(generated), int), 0, 0, 0  # real balls that hold each generated image
