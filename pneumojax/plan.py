@@ -92,7 +92,10 @@ def draw(own: Images, external: dict[str, np.ndarray], count: int, config) -> tu
 
 
 def inner_part(rows: np.ndarray, collection: protocols.Collection, config, trial: int) -> splits.Split:
-    """Of the rows that a GAN may see those that it does, and those kept from it, by patient under every protocol."""
+    """Of the rows that a GAN may see those that it does, and those kept from it, by patient under every protocol.
+
+    Errors: BadInput where a class has none that it sees, or fewer than two that are kept.
+    """
     if config.quality.inner == 0:
         return splits.Split(rows, np.zeros(0, int))
     classes, field = config.data.classes, f"config.quality.inner={config.quality.inner}"

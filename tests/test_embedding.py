@@ -112,7 +112,8 @@ def test_inputs_are_those_that_the_weights_were_trained_on():
         ("resnet18", {"stage": "layer9"}, "resnet18 has no stage 'layer9' before its head; use one of stem, layer1"),
         ("resnet18", {"stage": "fc"}, "has no stage 'fc' before its head"),
         ("inception_v3", {"size": 74}, "inception_v3 cannot be built for images of 74 pixels; raise the size"),
-        ("vgg", {}, "config.model.name='vgg' is not known here"),
+        ("vgg", {}, "config.quality.features='vgg' is not known here"),
+        ("vgg", {"fields": ("--features", "--weights")}, "--features='vgg' is not known here"),
     ],
 )
 def test_what_cannot_be_computed_is_said(name, options, message):

@@ -54,6 +54,12 @@ def test_the_state_with_the_lowest_kid_to_images_that_the_gan_did_not_see_is_dra
     assert checkpoint.read_json(watch.record_of(watch.kept(place, STAGE))) == {"step": 2, "kid": 1.0}
 
 
+def test_one_image_to_compare_with_has_no_kid_and_ends_no_training(pictures):
+    looks = Looks(every=1, images=8, embed=thumbnails, name="thumbnails")
+    for real in (pictures[:1], pictures[[3, 3, 3]]):
+        assert watch.kid(watch.sight({0: real}, {0: pictures[:0]}, looks), {0: pictures[:8]}, looks) is None
+
+
 @pytest.mark.parametrize("again", [1, 2, 3])
 def test_a_run_that_goes_on_before_the_chosen_step_chooses_the_same(pictures, place, again):
     looks = ((1, 3.0), (2, 1.0), (3, 2.0))
@@ -118,6 +124,9 @@ def toy(**broken):
 SMALL = SimpleNamespace(name="toy", image_size=8, latent_dim=4, batch_size=2, d_steps=1)
 
 
+NO_SCALAR = "a metric of step is no scalar, or its name is no text"
+
+
 def fails(*_):
     raise ValueError("three\nlines\nof it")
 
@@ -131,7 +140,10 @@ def fails(*_):
         ({"step": fails}, "step fails: ValueError: three lines of it"),
         ({"step": lambda state, *_: state}, r"step gives no \(state, {…_loss: scalar}\)"),
         ({"step": lambda state, *_: (state, {"loss": 0.0})}, r"step gives no \(state, {…_loss: scalar}\)"),
-        ({"step": lambda state, images, *_: (state, {"g_loss": images})}, "a metric of step is no scalar"),
+        ({"step": lambda state, images, *_: (state, {"g_loss": images})}, NO_SCALAR),
+        ({"step": lambda state, *_: (state, {"g_loss": "low"})}, NO_SCALAR),
+        ({"step": lambda state, *_: (state, {"g_loss": None})}, NO_SCALAR),
+        ({"step": lambda state, *_: (state, {"g_loss": 0.0, 1: 0.0})}, NO_SCALAR),
         (
             {"step": lambda state, images, *_: ({"w": images}, {"g_loss": images.mean()})},
             "step changes the state's structure, shapes or dtypes",

@@ -185,6 +185,9 @@ def test_gans_that_diverged_are_lost_or_never_were_are_told(whole, tmp_path):
     shutil.rmtree(stages / "gan_pneumonia" / "6")
     [line] = error_of(call(sample.main, *flags, "--class=PNEUMONIA", f"--out={tmp_path / 'out'}"), 2)
     assert "gan_pneumonia holds no checkpoint; bring it back or run anew" in line
+    shutil.rmtree(stages / "gan_pneumonia")  # its images are there: it is not a class that nobody asked for
+    [line] = error_of(call(sample.main, *flags, "--class=PNEUMONIA", f"--out={tmp_path / 'out'}"), 2)
+    assert "gan_pneumonia holds no checkpoint; bring it back or run anew" in line
 
     shutil.rmtree(stages)
     [line] = error_of(call(sample.main, *flags, f"--out={tmp_path / 'out'}"), 2)

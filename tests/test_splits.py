@@ -483,3 +483,10 @@ def test_one_patient_cannot_be_split():
     files = files_of([(f"{i:02d}", i % 2, "one", f"{i}") for i in range(20)])
     with pytest.raises(BadInput, match="no NORMAL image: no patient is split"):
         splits.hold_out_groups(files.rows, files.labels, files.groups, CLASSES, 0.2, 0)
+
+
+def test_a_part_that_a_gan_is_chosen_by_has_two_images_of_each_class():
+    c, own = default.get_config(), published()
+    c.update({"protocols": ("clean",), "data": {"subset": (24, 40)}, "quality": {"every": 10, "inner": 0.05}})
+    with pytest.raises(BadInput, match=r"config\.quality\.inner=0\.05: it keeps one image of NORMAL, and a KID takes"):
+        plan.draw(own, {}, len(own.names), c)

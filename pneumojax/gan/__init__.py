@@ -25,6 +25,7 @@ from types import ModuleType
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pneumojax import lookup
 from pneumojax.errors import BadInput, describe
@@ -60,10 +61,10 @@ def step(module: ModuleType, state, images, labels, key, config):
     with _told_of(config, "step"):
         after = module.step(state, images, labels, key, config)
     metrics = after[1] if isinstance(after, tuple) and len(after) == 2 and isinstance(after[1], dict) else {}
-    if not any(name.endswith("_loss") for name in metrics):
+    if not any(str(name).endswith("_loss") for name in metrics):
         raise _broken(config, "step gives no (state, {…_loss: scalar})")
-    if any(jnp.shape(value) for value in metrics.values()):
-        raise _broken(config, "a metric of step is no scalar")
+    if not all(isinstance(name, str) and _is_real_scalar(value) for name, value in metrics.items()):
+        raise _broken(config, "a metric of step is no scalar, or its name is no text")
     if _kind(after[0]) != _kind(state):
         raise _broken(config, "step changes the state's structure, shapes or dtypes")
     return after
@@ -81,6 +82,11 @@ def _told_of(config, name: str):
 
 def _broken(config, what: str) -> BadInput:
     return BadInput(f"config.gan.name={config.name!r}: {what}; see the contract in pneumojax/gan/__init__.py")
+
+
+def _is_real_scalar(value) -> bool:
+    known = isinstance(value, jax.Array | np.ndarray | np.number | int | float)  # to jnp a text has a shape, and None
+    return known and jnp.shape(value) == () and not jnp.iscomplexobj(value)
 
 
 def _kind(tree):
