@@ -90,7 +90,9 @@ def test_noise_collapse_and_divergence_are_told_in_words_and_no_number_is_made_u
     noise = np.random.default_rng(2).integers(0, 255, (40, SIDE, SIDE)).astype(np.uint8)
     row, beside = measured(case, pool, noise)
     text = told(row, beside)
-    assert text.startswith("trial 0, clean, NORMAL: noise, or nearly so: nearer to noise than to real images (KID")
+    assert text.startswith(
+        "trial 0, clean, NORMAL: noise, or nearly so: more than half as far from real images as noise is"
+    )
     deviations = (row["same_size"]["kid"]["value"] - beside["held_out"]["same_size"]["kid"]["value"]) / beside[
         "held_out"
     ]["same_size"]["kid"]["std"]
@@ -113,6 +115,26 @@ def test_noise_collapse_and_divergence_are_told_in_words_and_no_number_is_made_u
     assert (row["kid"]["value"], row["reasons"]) == (None, {"all": "the GAN diverged"})
     assert beside["held_out"]["coverage"] > 0.8
     assert told(row, beside) == "trial 0, clean, NORMAL: not measured: the GAN diverged."
+
+
+def kids(**values: float) -> dict[str, dict]:
+    """Rows by kind, with KIDs at the same size; the floor's deviation is 0.1, or there is none."""
+    deviation = values.pop("deviation", None)
+    made = {kind: {"same_size": {"kid": {"value": value, "std": deviation}}} for kind, value in values.items()}
+    return {kind: {**row, "kid": {"value": 0.0}, "collapsed": None, "copy_rate": None} for kind, row in made.items()}
+
+
+def test_the_verdict_agrees_with_its_numbers_below_the_floor_and_without_a_deviation():
+    real = {"held_out": 0.3, "other_class": 1.0, "noise": 9.0}
+    row, beside = (kids(row=0.1, deviation=0.1)["row"], kids(**real, deviation=0.1))
+    assert told(row, beside) == (
+        "trial 0, clean, NORMAL: as near to real images as those of other patients are to one another "
+        "(KID at the same size 0.100, 2 of the floor's deviations below it; noise has 9.000)."
+    )
+    for kid, verdict in ((0.3, "as near to real images as"), (0.4, "further from real images than")):
+        text = told(kids(row=kid)["row"], kids(**real))
+        assert text.startswith(f"trial 0, clean, NORMAL: {verdict}")
+        assert "deviations" not in text
 
 
 def test_where_nobody_is_left_to_compare_with_or_real_images_are_too_small_it_is_null_with_the_reason(case, pool):
@@ -165,6 +187,13 @@ def test_images_are_drawn_from_the_state_that_is_nearest_to_patients_kept_from_t
         order = source.order._replace(seed=seed_of(done.config.seed, stage.name), wanted={source.label: len(made)})
         drawn = drawing.generate(sample.recipe_of(done), order, source.state)
         np.testing.assert_array_equal(drawn[source.label], made)
+
+
+def test_the_page_has_the_kid_as_a_curve_and_says_which_state_was_chosen(chosen):
+    page, done = (chosen / "report.html").read_text(), run.load(chosen)
+    assert "KID at the same size of what the GANs make to images of patients kept from them, alexnet" in page
+    for stage, step in done.results["gan"]["drawn_from"].items():
+        assert f"{stage}, step {step}" in page
 
 
 def test_the_command_writes_what_the_contract_says(chosen, tmp_path):

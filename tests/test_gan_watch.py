@@ -97,6 +97,13 @@ def test_collapse_is_said_once_and_the_last_good_state_is_kept(pictures, place, 
     assert (watch.drawn_from(place, STAGE, choosing) == place.checkpoints(STAGE)) != choosing
 
 
+@pytest.mark.parametrize(("inner", "told"), [(0.2, 1), (0.0, 0)])
+def test_a_choice_by_a_random_network_is_warned_of(inner, told, caplog):
+    own = SimpleNamespace(every=2, images=8, features="alexnet", weights="none", inner=inner)
+    watch.looks_of(SimpleNamespace(quality=own, model=SimpleNamespace(cache="")))
+    assert sum("as a random network sees them" in text for text in caplog.messages) == told
+
+
 def test_the_kid_is_that_of_features_in_units_of_the_real_ones(pictures):
     seen = watching(pictures, choosing=True)
     real, drawn = thumbnails(pictures[30:]), thumbnails(pictures[:8])

@@ -148,4 +148,5 @@ def look(recipe: Recipe, orders: dict[Stage, Order], watching: Watch, place: Pla
             kid = watch.kid(sight, drawing.generate(recipe, order._replace(wanted=wanted), state), looks)
         if kid is not None:
             place.writer.write_scalars(stage, step, {"kid": kid})
+            logging.info("%s step %d kid %.4f, %s", stage.name, step, kid, looks.name)
         watch.keep(watching, stage, step, state, watch.collapse(sight, drawn), kid, place)

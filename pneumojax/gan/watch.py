@@ -33,6 +33,8 @@ def looks_of(config) -> Looks:
     if not own.every:
         return Looks()
     made = embedding.load(own.features, own.weights, config.model.cache)
+    if own.inner and own.weights == "none":
+        logging.warning("config.quality.inner: states are chosen as a random network sees them; set quality.weights")
     return Looks(own.every, own.images, made.features, made.name)
 
 

@@ -1,4 +1,4 @@
-"""Losses of GANs and classifiers over steps."""
+"""Losses of GANs and classifiers over steps, and how near the GANs' pictures came where that was measured."""
 
 from matplotlib.figure import Figure
 
@@ -9,15 +9,24 @@ PLACE = 60
 
 
 def section(run: Run) -> dict:
-    """A panel for each state of a GAN, or arm, and loss; a line for each trial and protocol."""
-    panels: dict[bool, dict[str, list]] = {True: {}, False: {}}
+    """A panel for each state of a GAN, or arm, and metric; a line for each trial and protocol."""
+    kinds: dict[str, dict[str, list]] = {}
     for (stage, metric), curve in run.curves.items():
-        if metric == "loss" or metric.endswith("_loss"):
-            of = panels[bool(stage.gan)].setdefault(f"{stage.gan or stage.arm} {metric}", [])
+        if title := title_of(bool(stage.gan), metric, run.config.quality):
+            of = kinds.setdefault(title, {}).setdefault(f"{stage.gan or stage.arm} {metric}", [])
             of.append((f"{stage.trial} {stage.protocol}", "--" if stage.protocol == "paper" else "-", curve))
-    titles = {True: "GAN losses", False: "Classifier losses"}
-    figures = [(f"{titles[of]}; dashed: paper", encoded(draw(found))) for of, found in panels.items() if found]
+    figures = [(f"{title}; dashed: paper", encoded(draw(found))) for title, found in kinds.items()]
     return {"title": "Losses", "blocks": [{"figures": figures}]}
+
+
+def title_of(of_gan: bool, metric: str, settings) -> str | None:
+    """Of the figure that shows a metric, by `config.quality`; None for one that is not shown."""
+    if metric == "kid":
+        whom = "images of patients kept from them" if settings.inner else "their training images"
+        return f"KID at the same size of what the GANs make to {whom}, {settings.features}"
+    if metric == "loss" or metric.endswith("_loss"):
+        return "GAN losses" if of_gan else "Classifier losses"
+    return None
 
 
 def draw(panels: dict[str, list]) -> Figure:

@@ -109,14 +109,15 @@ def sentence(row: dict, real: dict[str, dict]) -> str:
     if row["collapsed"]:
         verdict = f"collapsed: {row['collapsed']}"
     elif kid > noise / 2:
-        verdict = "noise, or nearly so: nearer to noise than to real images"
-    elif deviation and kid <= floor + 2 * deviation:
+        verdict = "noise, or nearly so: more than half as far from real images as noise is"
+    elif kid <= floor + 2 * (deviation or 0):
         verdict = "as near to real images as those of other patients are to one another"
     elif kid <= other:
         verdict = "further from real images than those of other patients, not as far as those of another class"
     else:
         verdict = "further from real images of its class than those of another class are"
-    beyond = f", {(kid - floor) / deviation:.0f} of the floor's deviations above it" if deviation else ""
+    side = "above" if kid >= floor else "below"
+    beyond = f", {abs(kid - floor) / deviation:.0f} of the floor's deviations {side} it" if deviation else ""
     text = f"{of(row)}: {verdict} (KID at the same size {kid:.3f}{beyond}; noise has {noise:.3f})"
     if row["copy_rate"] is not None and row["copy_rate"] > row["copy_honest"][1]:
         text += f". Copies: {row['copy_rate']:.0%} lie nearer to a training image than what copies nothing does"

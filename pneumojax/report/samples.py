@@ -16,6 +16,7 @@ NOTE = (
     "copy what it was trained on. Beside them are real images that this very GAN was trained on. Compressed for this "
     "page; samples/ has the sheets as they are."
 )
+CHOSEN = "Classifiers and measurements had images of the states with the lowest KID instead, where these differ: {}."
 PROGRESS = "The same latents through training; the GANs of other trials are in samples/ as well."
 
 
@@ -29,7 +30,9 @@ def section(run: Run) -> dict | None:
     progress = [(f"progress: {stage.name}", encoded(path.read_bytes())) for stage, path in animations if path.exists()]
     sheets = [(stage.name, shown(path)) for stage, path in grids]
     moving = [{"note": PROGRESS}, {"pictures": progress}] if progress else []
-    return {"title": "Generated images", "blocks": [{"note": NOTE}, {"pictures": sheets}, *moving]}
+    chosen = [f"{name}, step {step}" for name, step in sorted(run.results["gan"]["drawn_from"].items())]
+    notes = [{"note": NOTE}, *([{"note": CHOSEN.format("; ".join(chosen))}] if chosen else [])]
+    return {"title": "Generated images", "blocks": [*notes, {"pictures": sheets}, *moving]}
 
 
 def shown(path: Path) -> str:

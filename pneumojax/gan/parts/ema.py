@@ -1,4 +1,4 @@
-"""A moving average of a generator, which draws better images than the generator itself (Karras et al. 2018, section 7).
+"""A moving average of a generator, which draws better images than the generator (Karras et al. 2018, appendix A.1).
 
 `average` of `adversarial.Parts` is a function (images seen, images of this step) → decay.
 """

@@ -138,7 +138,7 @@ def frechet(real, generated) -> float:
 
     Args: as `kid`. Errors: as `kid`.
 
-    Source: Heusel et al. 2017, GANs trained by a two time-scale update rule, section 3.
+    Source: Heusel et al. 2017, GANs trained by a two time-scale update rule, 'Experiments' and appendix A1.
     """
     real, generated = inputs.features(real=real, generated=generated)
     (a, good), (b, fine) = factor(real), factor(generated)
