@@ -196,8 +196,6 @@ def world(images: Images, plans: Plans, classes) -> World:
 
 def check_batches(plans: Plans, labels: np.ndarray, gan_module: ModuleType, config) -> None:
     """Errors: BadInput where a batch has more images than there are to train on."""
-    size, critic = config.gan.batch_size, config.gan.d_steps
-    gan_field = f"config.gan.batch_size={size}" + (f", config.gan.d_steps={critic}" if critic > 1 else "")
     for plan in plans.values():
         batches = []  # (field, images in a batch, images there are)
         for name, arm in plan.arms.items():
@@ -205,7 +203,8 @@ def check_batches(plans: Plans, labels: np.ndarray, gan_module: ModuleType, conf
             batch = arm.overrides.get("batch_size", config.classifier.batch_size)
             batches.append((f"config.classifier.batch_size={batch}{of}", batch, len(arm.train)))
         for own in plan.gan_stages(gan_module, config.data.classes).values():
-            batches.append((gan_field, size * critic, int(np.isin(labels[plan.seen_by_gan], own).sum())))
+            batch = config.gan.batch_size
+            batches.append((f"config.gan.batch_size={batch}", batch, int(np.isin(labels[plan.seen_by_gan], own).sum())))
         for field, batch, there in sorted(batches, key=lambda one: one[2]):
             if batch > there:
                 raise BadInput(

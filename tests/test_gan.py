@@ -412,6 +412,18 @@ def test_a_step_is_given_d_steps_batches(toy, tmp_path):
     assert counts == [[(data.labels[one] == label).sum() for label in range(3)] for one in rows]
 
 
+def test_the_batches_of_a_step_need_not_be_of_one_epoch(toy, tmp_path):
+    """A critic of five batches trains on fewer images than five batches hold; at least one step is made."""
+    recipe, data = toy(conditional=True, d_steps=5, batch_size=4, steps=0, epochs=4), table(8, classes=3)
+    [order] = orders(recipe.gan, THREE, data.labels)
+    rows = gan_train.job_of(recipe, order._replace(rows=order.rows[:9]), tmp_path).rows
+    assert rows.shape == (2, 5 * 4)  # of 4 epochs of two batches, and half an epoch more
+    assert all(len(set(batch)) == 4 for batch in rows.reshape(-1, 4))
+    assert all(Counter(epoch).most_common(1)[0][1] == 1 for epoch in rows.reshape(-1, 8))
+    few = recipe._replace(config=FrozenConfigDict({**recipe.config, "epochs": 1}))
+    assert len(gan_train.job_of(few, order._replace(rows=order.rows[:9]), tmp_path).rows) == 1
+
+
 def test_real_images_are_flipped_where_the_config_says_so(config):
     """Each by itself, left to right; else they are as they are. All are in the range of tanh."""
     batch, key = loop.Batch(table(8).examples, table(8).labels, {}), jax.random.key(0)

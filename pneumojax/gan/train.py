@@ -121,11 +121,11 @@ def images_path(workdir: Path, stage: Stage) -> Path:
 def job_of(recipe: Recipe, order: Order, workdir: Path) -> Job:
     """The training of one state."""
     config, key = recipe.config, jax.random.key(order.seed)
-    steps = config.steps or config.epochs * (len(order.rows) // (config.batch_size * config.d_steps))
+    steps = config.steps or -(-config.epochs * (len(order.rows) // config.batch_size) // config.d_steps)
     return Job(
         stage=order.stage,
         start=lambda: fresh(jax.random.fold_in(key, 0), recipe),
-        rows=loop.epochs(order.rows, config.batch_size * config.d_steps, steps, order.seed),
+        rows=loop.epochs(order.rows, config.batch_size, steps * config.d_steps, order.seed).reshape(steps, -1),
         key=jax.random.fold_in(key, 1),
         done=images_path(workdir, order.stage).exists(),
     )
