@@ -2,10 +2,10 @@
 
     python -m experiments.fingerprint --config=configs/dcgan.py --data=DIR --out=runs/fingerprint --steps=400
 
-The labels of the training part of trial 0 under `clean` are permuted and two GANs trained, one on what is then called
-the first class, one on the second. What they make differs in nothing that either class has. How well a classifier
-tells them, on features and on 8x8 thumbnails, is what a with-GAN test set would have scored with random labels; beside
-it the same for the real images under these labels, where there is nothing to tell. Prints Markdown.
+The labels of the patients of the training part of trial 0 under `clean` are permuted and two GANs trained, one on what
+is then called the first class, one on the second. What they make differs in nothing that either class has. How well a
+classifier tells them, on features and on 8x8 thumbnails, is what a with-GAN test set would have scored with random
+labels; beside it the same for the real images under these labels, where there is nothing to tell. Prints Markdown.
 """
 
 import json
@@ -40,8 +40,8 @@ def made(config, workdir: Path, count: int) -> tuple[list[np.ndarray], list[np.n
     """
     loaded = load(configs.frozen(config), Timings(workdir / ".timings.json"))
     seen = plan_of(loaded, workdir).plans[0, "clean"].seen_by_gan
-    labels = loaded.own.labels[seen]
-    permuted = np.random.default_rng([config.seed, 7]).permutation(labels)
+    _, first, whose = np.unique(loaded.own.patients[seen], return_index=True, return_inverse=True)
+    permuted = np.random.default_rng([config.seed, 7]).permutation(loaded.own.labels[seen][first])[whose]
     parts = [seen[permuted == label] for label in (0, 1)]
     stages = [Stage(0, "clean", gan=name) for name in NAMES]
     table = seen_by_gans(loaded)
@@ -56,8 +56,8 @@ def made(config, workdir: Path, count: int) -> tuple[list[np.ndarray], list[np.n
     images = [found[stage] for stage in stages]
     if any(isinstance(one, Diverged) for one in images):
         raise SystemExit("a GAN diverged; lower its learning rate")
-    patients = np.unique(loaded.own.patients, return_inverse=True)[1]
-    return images, [np.asarray(table.examples[rows]) for rows in parts], [patients[rows] for rows in parts]
+    seen_images = [np.asarray(table.examples[rows]) for rows in parts]
+    return images, seen_images, [whose[permuted == label] for label in (0, 1)]
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def main() -> None:
         for what, features in ((embed.name, embed.features), ("8x8 thumbnails", quality.thumbnails)):
             fingerprint = quality.tell_accuracy(*map(features, images), 0)
             shares = [features(one) for one in real]
-            chance = quality.tell_accuracy(*shares, 0, patients[0])
+            chance = quality.tell_accuracy(*shares, 0, patients)
             rows.append((what, fingerprint, chance))
         cli.show("| by | generated, which of the two GANs | real, under the same labels |", "| --- | --- | --- |")
         cli.show(*(f"| {what} | {100 * generated:.1f}% | {100 * real:.1f}% |" for what, generated, real in rows))

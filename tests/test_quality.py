@@ -407,6 +407,14 @@ def test_a_patient_who_is_in_a_fold_is_not_in_the_others():
     assert quality.tell_auc(real, generated, np.arange(200), 0) > 0.75
 
 
+def test_patients_of_either_set_are_in_one_fold():
+    """Two sets of such patients, whom nothing but their being themselves tells apart."""
+    rng, patients = np.random.default_rng(0), np.repeat(np.arange(20), 10)
+    one, other = (np.repeat(rng.normal(size=(20, 40)), 10, 0) + 0.1 * rng.normal(size=(200, 40)) for _ in range(2))
+    assert quality.tell_accuracy(one, other, 0) > 0.95
+    assert quality.tell_accuracy(one, other, 0, (patients, patients)) < 0.65
+
+
 def test_a_generators_fingerprint_is_told_on_thumbnails(pictures):
     """Four gray levels more in every other area. Halves of one set have none. Counts may differ."""
     board = (np.indices((32, 32)) // 4).sum(0) % 2

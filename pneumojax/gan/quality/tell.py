@@ -48,13 +48,15 @@ def tell_accuracy(one, other, seed: int, groups=None) -> float:
       one: float [n, d].
       other: float [m, d].
       seed: of the folds.
-      groups: [n], as `tell_auc`, where the first are real; else each image is a group of its own.
+      groups: ([n], [m]), whose each image is, where they are real: no group of either set is in two folds. Else each
+        image is a group of its own.
 
     Errors: as `tell_auc`.
     """
     one, other = inputs.features(one=one, other=other)
-    groups = np.arange(len(one)) if groups is None else inputs.column("groups", groups, len(one))
-    own = [groups, np.arange(len(other))]
+    own = [np.arange(len(array)) for array in (one, other)]
+    if groups is not None:
+        own = [inputs.column("groups", *pair) for pair in zip(groups, map(len, own), strict=True)]
     labels, logits = (np.concatenate(parts) for parts in zip(*held_out(one, other, own, seed), strict=True))
     return float(np.mean([((logits > 0) == label)[labels == label].mean() for label in (0, 1)]))
 
