@@ -40,7 +40,7 @@ def made(config, workdir: Path, count: int) -> tuple[list[np.ndarray], list[np.n
     """
     loaded = load(configs.frozen(config), Timings(workdir / ".timings.json"))
     seen = plan_of(loaded, workdir).plans[0, "clean"].seen_by_gan
-    _, first, whose = np.unique(loaded.own.patients[seen], return_index=True, return_inverse=True)
+    _, first, whose = np.unique(np.asarray(loaded.own.patients)[seen], return_index=True, return_inverse=True)
     permuted = np.random.default_rng([config.seed, 7]).permutation(loaded.own.labels[seen][first])[whose]
     parts = [seen[permuted == label] for label in (0, 1)]
     stages = [Stage(0, "clean", gan=name) for name in NAMES]
