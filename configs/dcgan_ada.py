@@ -2,7 +2,8 @@
 
     python -m pneumojax.main --config=configs/dcgan_ada.py --config.data.dir=DIR
 
-Time and KID: experiments/RESULTS.md.
+16,000 images a class: 4.5 minutes for both on two cores, KID 2.17 (NORMAL) and 2.21 (PNEUMONIA) at 64 pixels.
+Real images of other patients 0.00, noise 4.8 and 5.0: experiments/RESULTS.md.
 """
 
 from configs import default

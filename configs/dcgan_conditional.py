@@ -2,7 +2,9 @@
 
     python -m pneumojax.main --config=configs/dcgan_conditional.py --config.data.dir=DIR
 
-Other classes than two: set `config.gan.num_classes` with `config.data.classes`. Time and KID: experiments/RESULTS.md.
+Other classes than two: set `config.gan.num_classes` with `config.data.classes`.
+16,000 images a class: 5 minutes for both on two cores, KID 1.86 (NORMAL) and 1.63 (PNEUMONIA) at 64 pixels.
+Real images of other patients 0.00, noise 4.8 and 5.0: experiments/RESULTS.md.
 """
 
 from configs import default

@@ -2,8 +2,8 @@
 
     python -m pneumojax.main --config=configs/edm_small.py --config.data.dir=DIR
 
-About a second of CPU time a step, and 0.17 a sample. Grids look like X-rays from some 300 steps on. Time, KID and copy
-rate, without which no score of it means anything: experiments/RESULTS.md.
+16,000 images a class: 14 minutes for both on two cores, KID 0.80 (NORMAL) and 1.04 (PNEUMONIA) at 64 pixels, no copies.
+Real images of other patients 0.00, noise 4.8 and 5.0: experiments/RESULTS.md. A quarter of a second a sample.
 """
 
 from configs import default

@@ -2,7 +2,8 @@
 
     python -m pneumojax.main --config=configs/hinge_sn.py --config.data.dir=DIR
 
-Time and KID: experiments/RESULTS.md.
+16,000 images a class: 5 minutes for both on two cores, KID 1.63 (NORMAL) and 1.95 (PNEUMONIA) at 64 pixels.
+Real images of other patients 0.00, noise 4.8 and 5.0: experiments/RESULTS.md.
 """
 
 from configs import default
