@@ -3,7 +3,7 @@
 python -m pneumojax.main --config=configs/dcgan.py --config.data.dir=DIR
 
 The paper's own, twice as wide on batches of 128, is that of configs/default.py.
-At this size 16,000 images a class: 3 minutes for both on two cores, KID 2.55 (NORMAL) and 1.93 (PNEUMONIA) at 64 pixels.
+Here 16,000 images a class: 3 minutes for both on two cores, KID 2.55 (NORMAL) and 1.93 (PNEUMONIA) at 64 pixels.
 Real images of other patients 0.00, noise 4.8 and 5.0: experiments/RESULTS.md.
 """
 
