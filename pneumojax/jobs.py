@@ -58,6 +58,11 @@ class Place(NamedTuple):
         return {"place": str(directory.relative_to(self.workdir / "checkpoints"))}
 
 
+def place_of(workdir: Path) -> Place:
+    """Where a finished run has left what it leaves; nothing more is written there."""
+    return Place(workdir, None, None)
+
+
 class Layout(NamedTuple):
     """How the jobs of a group lie; static."""
 

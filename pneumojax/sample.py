@@ -19,7 +19,7 @@ from pneumojax.errors import BadInput
 from pneumojax.gan import drawing, pictures, watch
 from pneumojax.gan import train as gan_train
 from pneumojax.gan.drawing import Order, Recipe
-from pneumojax.jobs import Place
+from pneumojax.jobs import place_of
 from pneumojax.names import printable
 from pneumojax.run import Run
 from pneumojax.stage import Stage, seed_of
@@ -49,7 +49,7 @@ def gans(run: Run) -> dict[str, dict[Stage, tuple[int, ...]]]:
 
     One whose images are there was trained: where its checkpoint is not, that is for `load` to say.
     """
-    module, place, found = gan.load(run.config.gan.name), place_of(run), {}
+    module, place, found = gan.load(run.config.gan.name), place_of(run.workdir), {}
     for trial in run.config.trials:
         for protocol in run.config.protocols:
             states = gan.states(module, run.config.data.classes).items()
@@ -66,11 +66,6 @@ def gans(run: Run) -> dict[str, dict[Stage, tuple[int, ...]]]:
     return found
 
 
-def place_of(run: Run) -> Place:
-    """Where a finished run has left what it leaves; nothing more is written there."""
-    return Place(run.workdir, None, None)
-
-
 def load(run: Run, name: str, seed: int, class_name: str = "") -> list[Source]:
     """The GANs `trial0/clean` of a finished run, or that of one class, in the order of classes.
 
@@ -84,7 +79,7 @@ def load(run: Run, name: str, seed: int, class_name: str = "") -> list[Source]:
     of_class = {classes[label]: (stage, label) for stage, labels in found[name].items() for label in labels}
     if class_name and class_name not in of_class:
         raise BadInput(f"{run.workdir}: {name} makes no class {class_name!r}; give --class={' or '.join(of_class)}")
-    recipe, place, sources = recipe_of(run), place_of(run), []
+    recipe, place, sources = recipe_of(run), place_of(run.workdir), []
     for stage, label in sorted([of_class[class_name]] if class_name else of_class.values(), key=lambda one: one[1]):
         if how := loop.diverged_before(place, stage):
             what = f"{stage.name} diverged ({how.metric} after step {how.step})"

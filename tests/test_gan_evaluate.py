@@ -37,7 +37,9 @@ def case(pool) -> Case:
     rows = np.concatenate([order[group] for group in rng.permutation(list(order))])
     other = np.flatnonzero(pool.images.labels == 1)[:90]
     nothing = np.zeros((0, SIDE, SIDE), np.uint8)
-    return Case(Stage(0, "clean", gan="normal"), 0, nothing, rows[:60], rows[64:150], rows[154:], other)
+    return Case(
+        Stage(0, "clean", gan="normal"), 0, nothing, rows[:60], rows[64:150], rows[154:], other, "the GAN diverged"
+    )
 
 
 def measured(case: Case, pool: Pool, generated: np.ndarray) -> tuple[dict, dict[str, dict]]:
@@ -192,6 +194,7 @@ def test_images_are_drawn_from_the_state_that_is_nearest_to_patients_kept_from_t
 def test_the_page_has_the_kid_as_a_curve_and_says_which_state_was_chosen(chosen):
     page, done = (chosen / "report.html").read_text(), run.load(chosen)
     assert "KID at the same size of what the GANs make to images of patients kept from them, alexnet" in page
+    assert done.results["gan"]["drawn_from"]
     for stage, step in done.results["gan"]["drawn_from"].items():
         assert f"{stage}, step {step}" in page
 

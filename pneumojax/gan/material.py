@@ -9,7 +9,7 @@ from pneumojax import checkpoint, data, gan, loop
 from pneumojax.data import Images, splits
 from pneumojax.errors import BadInput
 from pneumojax.gan import train
-from pneumojax.jobs import Place
+from pneumojax.jobs import place_of
 from pneumojax.run import Run
 from pneumojax.stage import Stage
 
@@ -33,7 +33,7 @@ class Case(NamedTuple):
     held_out: np.ndarray  # rows of other patients, which it is held against
     floor: np.ndarray  # rows of yet other patients, as many if there are so many: how near real images come
     other_class: np.ndarray  # rows of other patients of the next class
-    absent: str = "the GAN diverged"  # why nothing was generated, where nothing was
+    absent: str  # why nothing was generated, where nothing was
 
     @property
     def rows(self) -> tuple[np.ndarray, ...]:
@@ -84,11 +84,12 @@ def cases(run: Run, pool: Pool, count: int) -> list[Case]:
             for name, labels in gan.states(module, classes).items():
                 stage = Stage(trial["trial"], protocol, gan=name)
                 made = images_of(run, stage, {label: int(wanted[label]) for label in labels})
+                absent = why_absent(run, stage)
                 for label in labels:
                     training = rng.permutation(np.setdiff1d(given[pool.images.labels[given] == label], kept))
                     other = parts[(label + 1) % len(classes)][0]
                     rows = training, *parts[label], other
-                    found.append(Case(stage, label, made.get(label, NONE)[:count], *rows, why_absent(run, stage)))
+                    found.append(Case(stage, label, made.get(label, NONE)[:count], *rows, absent))
     if not any(len(case.generated) for case in found):
         raise BadInput(f"{run.workdir} has no generated images to evaluate")
     return found
@@ -113,7 +114,7 @@ def why_absent(run: Run, stage: Stage) -> str:
 
 def diverged(run: Run, stage: Stage) -> bool:
     """Whether a GAN did."""
-    return loop.diverged_before(Place(run.workdir, None, None), stage) is not None
+    return loop.diverged_before(place_of(run.workdir), stage) is not None
 
 
 def images_of(run: Run, stage: Stage, wanted: dict[int, int]) -> dict[int, np.ndarray]:

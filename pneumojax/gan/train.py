@@ -118,10 +118,15 @@ def images_path(workdir: Path, stage: Stage) -> Path:
     return workdir / "checkpoints" / f"{stage.name}.npz"
 
 
+def steps_of(config, order: Order) -> int:
+    """Steps of one state: those of the config, or as many as see its epochs."""
+    return config.steps or -(-config.epochs * (len(order.rows) // config.batch_size) // config.d_steps)
+
+
 def job_of(recipe: Recipe, order: Order, workdir: Path) -> Job:
     """The training of one state."""
     config, key = recipe.config, jax.random.key(order.seed)
-    steps = config.steps or -(-config.epochs * (len(order.rows) // config.batch_size) // config.d_steps)
+    steps = steps_of(config, order)
     return Job(
         stage=order.stage,
         start=lambda: fresh(jax.random.fold_in(key, 0), recipe),
@@ -134,7 +139,7 @@ def job_of(recipe: Recipe, order: Order, workdir: Path) -> Job:
 def look(recipe: Recipe, orders: dict[Stage, Order], watching: Watch, place: Place, stage: Stage, step: int, state):
     """Shows and measures what a state draws, where either is due, and keeps the state if it should be kept."""
     config, order, looks, sight = recipe.config, orders[stage], watching.looks, watching.sights[stage]
-    is_last = step == len(job_of(recipe, order, place.workdir).rows)
+    is_last = step == steps_of(config, order)
 
     def due(every: int) -> bool:
         return every > 0 and (is_last or step % every < config.log_every)
