@@ -3,7 +3,7 @@
     python -m pneumojax.main --config=configs/edm_small.py --config.data.dir=DIR
 
 16,000 images a class: 14 minutes for both on two cores, KID 0.80 (NORMAL) and 1.04 (PNEUMONIA) at 64 pixels, no copies.
-Real images of other patients 0.00, noise 4.8 and 5.0: experiments/RESULTS.md. A quarter of a second a sample.
+Real images of other patients 0.00, noise 4.8 and 5.0: experiments/RESULTS.md. About a fifth of a second a sample.
 """
 
 from configs import default

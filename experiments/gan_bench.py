@@ -30,7 +30,6 @@ from pneumojax.run import Run
 
 VARIANTS = ("dcgan", "dcgan_conditional", "lsgan", "hinge_sn", "wgan_gp", "dcgan_diffaug", "dcgan_ada")
 VARIANTS += ("r3gan_small", "fastgan_small", "stylegan2_small", "edm_small")
-LOOKS = 8  # at each GAN while it trains
 # Beside what the variants' configs say. The classifier is there since a study has one; nothing here looks at it.
 FIELDS = {
     "trials": (0,),
@@ -88,7 +87,7 @@ def flags_of(variant: str, options) -> list[str]:
     else:
         classes = len(config.data.classes) if variant == "dcgan_conditional" else 1
         steps = round(classes * options.images / config.gan.batch_size / config.gan.d_steps)
-    every = max(1, steps // LOOKS)
+    every = max(1, steps // options.looks)
     rhythm = {"gan.steps": steps, "gan.log_every": every, "gan.sample_every": every, "gan.save_every": every}
     rhythm["quality.every"] = every
     return [f"--config={file}", *flags, *(f"--config.{field}={value}" for field, value in rhythm.items())]
@@ -186,6 +185,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=cli.path, metavar="FOLDER", help="where the runs go")
     parser.add_argument("--images", type=int, default=16_000, help="that each state sees; %(default)s")
     parser.add_argument("--minutes", type=float, default=0, help="that each class trains for, in place of --images")
+    parser.add_argument("--looks", type=int, default=8, help="at each GAN while it trains; %(default)s")
     parser.add_argument("--size", type=int, default=64, help="pixels; %(default)s")
     with cli.exit_codes():
         options = parser.parse_args()
