@@ -16,7 +16,8 @@ def get_config() -> ConfigDict:
     c.seed = 0  # everything random is folded from it
     c.trials = (0, 1, 2)  # trial numbers; each draws a subset of its own
     # clean: by patient, honest; paper: as published; official: the published folders train and test, a trial is a
-    # seed; patient_kfold: all images, a trial is a fold
+    # seed; patient_kfold: all images, a trial is a fold; disjoint: the same test patients in all trials, each trained
+    # on a subset of the others that no other trial has
     c.protocols = ("clean", "paper")
     c.arms = ("without_gan", "with_gan", "with_gan_epochs")  # functions of pneumojax/arms.py, or `module.function`
     c.enlarge = 10.0  # real plus generated images, as a multiple of the real ones
@@ -39,7 +40,7 @@ def get_config() -> ConfigDict:
     d.memory = 32.0  # device: gigabytes that images may take, twice their pixels (decoded, and on the device)
     d.phantom_images = (750, 1250)  # phantom: pictures of each class
     d.subset = (234, 390)  # images of each class a trial (paper: 624, a tenth)
-    d.test_fraction = 0.2  # of the subset (paper, section 5)
+    d.test_fraction = 0.2  # of the subset (paper, section 5); disjoint: of all
     d.folds = 5  # patient_kfold
     d.fraction = 1.0  # of the training patients, for learning curves; not in paper
     # more test sets for every classifier: ({"name": "hospital", "dir": "DIR"}, …), as folder; "patient_pattern" if
@@ -55,6 +56,7 @@ def get_config() -> ConfigDict:
     g.batch_size = 128  # partial batches are dropped
     g.accumulate = 1  # pieces that a batch is computed in, for less memory; their gradients are averaged
     g.dtype = "float32"  # that the networks compute in: float32, bfloat16; parameters are float32
+    g.seeds = 1  # GANs of each class and trial; every arm with generated images is trained on the images of each
     g.epochs = 1000  # over the class's images; used where steps is 0
     g.steps = 0  # optimiser steps of each network
     g.generator_learning_rate = 2e-4  # Adam
@@ -90,6 +92,7 @@ def get_config() -> ConfigDict:
     c.classifier = k = ConfigDict()
     k.mode = "full"  # stages that are trained: full (all), head (the last layer), last_k; the others are frozen
     k.last_k = 2  # last_k: stages, the head included
+    k.seeds = 1  # classifiers of each arm and trial, with other initial values and another order
     k.batch_size = 10  # partial batches are dropped
     k.epochs = 6  # over the training images; used where steps is 0
     k.steps = 0  # optimiser steps of the arm without GAN; arms matched by epochs take more, in proportion
@@ -106,13 +109,17 @@ def get_config() -> ConfigDict:
     k.rotation = 0.0  # up to so many degrees either way
     k.zoom = 0.0  # by 1 - zoom to 1 + zoom
     k.shear = 0.0  # up to so many degrees either way
-    k.feature_dtype = "float32"  # head: features in memory: float32, bfloat16
-    k.feature_memory = 8.0  # head: gigabytes that features may take
+    k.standardise = False  # head, last_k: features, by mean and deviation of each channel over the training images
+    k.feature_dtype = "float32"  # head, last_k: features in memory: float32, bfloat16
+    k.feature_memory = 8.0  # head, last_k: gigabytes that features may take; 0: they are computed in each step
     k.predict_batch_size = 128  # images at a time in evaluation
     k.log_every = 49  # steps; also the steps in one dispatch
     k.save_every = 490  # steps between checkpoints
 
     c.evaluate = e = ConfigDict()
+    # of the training patients a part that GANs and classifiers do not see, to choose by it what is to be chosen:
+    # a probe's penalty, thresholds, a temperature; not under the protocol paper
+    e.inner = 0.0
     e.resamples = 1000  # of patients in bootstraps; signs in tests are flipped 9,999 times at least
     e.declared = ("clean", "unseen", "with_gan")  # the contrast chosen before any result: protocol, part, arm
     return c

@@ -1,5 +1,7 @@
 """Classical augmentation of a batch, on the device: flips, an affine map about the centre, shifts."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
@@ -39,6 +41,29 @@ def augment(images, key, config):
         corners = jax.random.randint(shift_key, (images.shape[0], 2), 0, 2 * limit + 1)
         images = jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, corner, images.shape[1:]))(padded, corners)
     return images
+
+
+class Slight(NamedTuple):
+    """How copies of images are moved, for `augment`: by what changes no finding; a mirror image would have the heart on
+    the right."""
+
+    flip: bool = False
+    shift: int = 0
+    rotation: float = 5.0
+    zoom: float = 0.05
+    shear: float = 0.0
+
+
+def copies(images, numbers):
+    """Copies of images, turned and zoomed a little and shifted by up to a sixteenth of a side.
+
+    Args:
+      images: uint8 [N, S, S].
+      numbers: int32 [N]; the same copy of an image for the same number.
+    """
+    settings = Slight(shift=images.shape[1] // 16)
+    keys = jax.vmap(lambda number: jax.random.fold_in(jax.random.key(0), number))(numbers)
+    return jax.vmap(lambda image, key: augment(image[None], key, settings)[0])(images, keys)
 
 
 def affine(rotation, scale, shear, size: int):

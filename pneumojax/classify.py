@@ -33,6 +33,7 @@ class TrainState(NamedTuple):
     params: dict  # those that are trained
     batch_stats: dict  # those of stages that are trained
     opt_state: optax.OptState
+    scaling: dict = {}  # {"mean", "deviation"} [C] that features are standardised by; {} for none; never changed
 
 
 def optimizer(config) -> optax.GradientTransformation:
@@ -49,14 +50,16 @@ def optimizer(config) -> optax.GradientTransformation:
     }[config.optimizer]()
 
 
-def start(recipe: Recipe, trained: dict) -> TrainState:
+def start(recipe: Recipe, trained: dict, scaling: dict | None = None) -> TrainState:
     """The state before the first step, from the trained part of {"params", "batch_stats"}."""
-    return TrainState(trained["params"], trained["batch_stats"], optimizer(recipe.config).init(trained["params"]))
+    opt_state = optimizer(recipe.config).init(trained["params"])
+    return TrainState(trained["params"], trained["batch_stats"], opt_state, scaling or {})
 
 
 def variables_of(state: TrainState, frozen: dict) -> dict:
-    """{"params", "batch_stats"}, whole, of a state and what is not trained."""
-    return tuning.merge({"params": state.params, "batch_stats": state.batch_stats}, frozen)
+    """{"params", "batch_stats", "scaling"}, whole, of a state and what is not trained."""
+    merged = tuning.merge({"params": state.params, "batch_stats": state.batch_stats}, frozen)
+    return merged | {"scaling": state.scaling}
 
 
 def apply(recipe: Recipe, variables: dict, x, **options):
@@ -69,7 +72,8 @@ def apply(recipe: Recipe, variables: dict, x, **options):
       **options: of the model's call, and of flax's `apply`.
     """
     params = jax.tree.map(lambda leaf: leaf.astype(recipe.dtype), variables["params"])
-    return recipe.model.apply({**variables, "params": params}, x.astype(recipe.dtype), **options)
+    given = {"params": params, "batch_stats": variables["batch_stats"]}
+    return recipe.model.apply(given, x.astype(recipe.dtype), **options)
 
 
 def features_of(recipe: Recipe, variables: dict, images):
@@ -81,7 +85,9 @@ def features_of(recipe: Recipe, variables: dict, images):
 
 
 def from_features(recipe: Recipe, variables: dict, features, **options):
-    """The trained stages: features [N, ...] → what the model's call returns."""
+    """The trained stages: features [N, …, C], standardised if there is a scaling → what the model's call returns."""
+    if scaling := variables.get("scaling"):
+        features = (features.astype(jnp.float32) - scaling["mean"]) / scaling["deviation"]
     if recipe.tuning.begin == 0:
         return apply(recipe, variables, features, **options)
     return apply(recipe, variables, features, begin=recipe.tuning.begin, **options)
@@ -137,7 +143,7 @@ def train_step(state: TrainState, batch: Batch, key, frozen: dict, recipe: Recip
     )
     batch_stats = tuning.split(changed, recipe.tuning)[0]["batch_stats"]
     accuracy = jnp.mean(jnp.argmax(logits, -1) == batch.labels)
-    return TrainState(params, batch_stats, opt_state), {"loss": loss, "accuracy": accuracy}
+    return TrainState(params, batch_stats, opt_state, state.scaling), {"loss": loss, "accuracy": accuracy}
 
 
 @partial(jax.jit, static_argnames="recipe")

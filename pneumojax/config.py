@@ -19,6 +19,10 @@ LATER = (
     "data.window",
     "gan.accumulate",
     "gan.dtype",
+    "gan.seeds",
+    "classifier.seeds",
+    "classifier.standardise",
+    "evaluate.inner",
     *QUALITY,
 )  # fields that finished runs of the same schema may be older than
 MAY_BE_EMPTY = ("data.dir", "gan.cache")  # where default.py says what that means

@@ -1,9 +1,11 @@
-"""Images as features of a network of `pneumojax.models`, for distances between sets of images.
+"""Images as features of a network of `pneumojax.models`, for distances between sets of images and for other tools.
+
+    python -m pneumojax.embedding --data=DIR --features=squeezenet --weights=FILE --out=features.npz
 
 Features of random networks tell images apart as well, if less as an eye would (Naeem et al. 2020).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pneumojax import classify, models, pretrained, sharding, tuning
+from pneumojax import checkpoint, classify, cli, data, environment, models, pretrained, sharding, tuning
+from pneumojax import config as configs
 from pneumojax.conversion import num_classes_of, table
 from pneumojax.data import pixels
 from pneumojax.errors import BadInput
 from pneumojax.models import inception_v3
+from pneumojax.names import printable
 
 SEED = 0  # of a network without weights
 
@@ -123,3 +127,40 @@ def features(images, variables, network: Network, batch_size: int) -> np.ndarray
     rows = np.resize(np.arange(count), (-(-count // batch_size), batch_size))
     pieces = [features_of(variables, images[some], network) for some in rows]
     return np.concatenate(jax.device_get(pieces))[:count]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes the features of all images of a folder into an .npz, without training anything.
+
+    It holds `features` float32 [N, d] and, [N] each, `names`, `labels`, `patients`, `parts`, `subtypes`; `classes` by
+    label; `embedding`, what network made them. `numpy.load` reads it without pickle.
+    """
+    parser = cli.Parser(prog="python -m pneumojax.embedding", description=main.__doc__)
+    parser.add_argument("--data", required=True, help="folder with the class folders, as config.data.dir")
+    parser.add_argument("--features", default="squeezenet", help="a network of pneumojax.models; %(default)s")
+    parser.add_argument("--weights", default="none", help="as config.model.weights; %(default)s: random ones")
+    parser.add_argument("--stage", help="the last stage that is computed; the one before the head")
+    parser.add_argument("--size", type=int, help="pixels a side that images are seen at; the network's own")
+    parser.add_argument("--out", required=True, type=cli.path, metavar="FILE.npz", help="where they go")
+    cli.show_log()
+    with cli.exit_codes():
+        options = parser.parse_args(arguments)
+    with cli.exit_codes(options.out, "--out"), environment.pinned():
+        embed = load(
+            options.features,
+            options.weights,
+            size=options.size,
+            stage=options.stage,
+            fields=("--features", "--weights"),
+        )
+        config = configs.load("configs/default.py", [f"--config.data.dir={options.data}"])
+        images = data.load(configs.frozen(config).data, embed.size)
+        columns = {name: getattr(images, name) for name in ("names", "labels", "patients", "parts", "subtypes")}
+        found = embed.features(images.pixels)
+        kept = columns | {"features": found, "classes": config.data.classes, "embedding": embed.name}
+        checkpoint.write_arrays(options.out, **{name: np.asarray(values) for name, values in kept.items()})
+        cli.show(printable(options.out))
+
+
+if __name__ == "__main__":
+    main()

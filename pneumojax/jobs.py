@@ -126,13 +126,13 @@ def layout_of(count: int, together: bool) -> Layout:
 
 
 def groups(jobs: Sequence[Job], together: bool) -> list[Group]:
-    """The jobs that run at the same time: those with equally many steps, where it is more than one."""
+    """The jobs that run at the same time: those with equally many steps of equal size, where it is more than one."""
     layout = layout_of(len(jobs), together)
     if layout == Layout(together=False, spread=False):
         return [Group([job], layout) for job in jobs]
     result = []
-    for steps in dict.fromkeys(len(job.rows) for job in jobs):
-        own = [job for job in jobs if len(job.rows) == steps]
+    for shape in dict.fromkeys(job.rows.shape for job in jobs):
+        own = [job for job in jobs if job.rows.shape == shape]
         width = len(own) if together else jax.device_count()
         result += [Group(own[first : first + width], layout) for first in range(0, len(own), width)]
     return result

@@ -1,20 +1,38 @@
 """What a study will do, and whether it can: drawn and checked before anything is written."""
 
-import inspect
+from collections.abc import Iterable
 from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
-from pneumojax import arms, gan, lookup, protocols
+from pneumojax import arms, gan, offers, protocols
 from pneumojax.arms import Arm
-from pneumojax.config import with_overrides
 from pneumojax.data import Images, splits
-from pneumojax.errors import BadInput, describe
+from pneumojax.errors import BadInput
 from pneumojax.stage import Stage, seed_of
 
 Plans = dict[tuple[int, str], "Plan"]  # by trial and protocol
+
+
+NO_ROWS = np.zeros(0, int)
+MADE = ("generated", "permuted")  # kinds of blocks that GANs make; those of the latter saw permuted labels
+
+
+class Block(NamedTuple):
+    """Images that one trial and protocol adds to the table, one after another."""
+
+    kind: str  # one of MADE; or made of other images: shuffled, low_resolution, copies
+    first: int  # row of the first
+    labels: np.ndarray  # int32 [n]
+    source: np.ndarray  # int [n], the rows that they are made of; [0] of what GANs make
+    seed: int = 0  # of the GANs
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Of its images."""
+        return self.first + np.arange(len(self.labels))
 
 
 class Plan(NamedTuple):
@@ -24,19 +42,25 @@ class Plan(NamedTuple):
     protocol: str
     seen_by_gan: np.ndarray  # rows of the real images that the GAN is trained on
     inner: np.ndarray  # rows of those that are kept from it, to choose its best state by
-    generated: np.ndarray  # int [classes], images that it is to make
-    first_generated: int  # row of the first of them
-    arms: dict[str, Arm]
+    blocks: list[Block]  # what it adds to the table
+    arms: dict[Stage, Arm]  # for the first seed of classifiers
     record: dict  # this protocol's entry in splits.json, rows for names
 
-    def gan_stages(self, module: ModuleType, classes) -> dict[Stage, tuple[int, ...]]:
-        """The states that its GAN needs → the labels that each is trained on; none where no arm has what it makes."""
-        rows = [rows for arm in self.arms.values() for rows in (arm.train, *arm.tests.values())]
-        if np.concatenate(rows).max() < self.first_generated:
-            return {}
-        states = gan.states(module, classes).items()
-        wanted = {name: labels for name, labels in states if self.generated[list(labels)].any()}
-        return {Stage(self.trial, self.protocol, gan=name): labels for name, labels in wanted.items()}
+    def gan_stages(self, module: ModuleType, classes) -> dict[Stage, tuple[Block, tuple[int, ...]]]:
+        """The states that its GANs need → the images that each makes, and their labels; none where no arm has them."""
+        used, found = rows_of(self.arms.values()), {}
+        for block in self.blocks:
+            if block.kind in MADE and np.isin(block.rows, used).any():
+                for name, labels in gan.states(module, classes).items():
+                    if np.isin(block.labels, labels).any():
+                        own = name if block.kind == "generated" else f"{name}.{block.kind}"
+                        found[Stage(self.trial, self.protocol, gan=own, gan_seed=block.seed)] = block, labels
+        return found
+
+
+def rows_of(arms: Iterable[Arm]) -> np.ndarray:
+    """All rows that arms are trained and tested on, some more than once."""
+    return np.concatenate([rows for arm in arms for rows in (arm.train, arm.extra, *arm.tests.values())])
 
 
 class World(NamedTuple):
@@ -71,24 +95,90 @@ def draw(own: Images, external: dict[str, np.ndarray], count: int, config) -> tu
     if overlapping:
         logging.warning("trials %s share patients with earlier ones: the images do not suffice", overlapping)
     collection = protocols.Collection(own.names, own.labels, groups, own.parts, subsets, count)
+    labels = np.concatenate([own.labels, np.zeros(count - len(own.labels), np.int32)])  # external ones are not offered
     plans = {}
     for trial in config.trials:
         for protocol in config.protocols:
-            drawn = protocols.PROTOCOLS[protocol](collection, config, trial)
+            plan, labels = plan_of(trial, protocol, collection, labels, external, config)
+            plans[trial, protocol] = plan
+    return compact(plans, count), overlapping
+
+
+def plan_of(trial: int, protocol: str, collection, labels: np.ndarray, external, config) -> tuple[Plan, np.ndarray]:
+    """One trial and protocol, and the labels of all rows that there are then; `labels` are those before, int32 [n]."""
+    blocks, given, record = [], {}, {}
+    for seed in range(config.gan.seeds):
+        drawn = protocols.PROTOCOLS[protocol](collection._replace(first_generated=len(labels)), config, trial)
+        new, labels = blocks_of(drawn, labels, seed, config)
+        blocks += new
+        controls = {block.kind: block.rows for block in blocks}  # of this seed, or else of the first
+        offer = arms.Offer(
+            plain=drawn.plain,
+            pooled=drawn.pooled,
+            equal_steps=protocol in protocols.REAL_TEST,
+            seed=seed_of(config.seed, trial, protocol, "arms"),
+            config=config.classifier,
+            labels=labels,
+            controls=controls,
+        )
+        found = offers.arms_of(offer, protocol, config, external)
+        if seed:  # an arm without any of the new images is that of the first seed
+            made = np.concatenate([block.rows for block in new])
+            found = {name: arm for name, arm in found.items() if np.isin(rows_of([arm]), made).any()}
+        else:
             seen, inner = inner_part(drawn.seen_by_gan, collection, config, trial)
-            first = collection.first_generated
-            plans[trial, protocol] = Plan(
-                trial,
-                protocol,
-                seen,
-                inner,
-                drawn.generated,
-                first,
-                arms_of(drawn, protocol, trial, config, external),
-                drawn.record | ({"gan_inner": inner} if len(inner) else {}),
-            )
-            collection = collection._replace(first_generated=first + int(drawn.generated.sum()))
-    return plans, overlapping
+            record = drawn.record | ({"gan_inner": inner} if len(inner) else {})
+        if seed and "with_gan" in record:
+            record[f"with_gan-gan{seed}"] = drawn.record["with_gan"]
+        given |= {Stage(trial, protocol, arm=name, gan_seed=seed): arm for name, arm in found.items()}
+    return Plan(trial, protocol, seen, inner, blocks, given, record), labels
+
+
+def blocks_of(drawn: protocols.Drawn, labels: np.ndarray, seed: int, config) -> tuple[list[Block], np.ndarray]:
+    """What a protocol and a seed of its GANs could add to the table, and the labels of all rows there are then."""
+    real, blocks = drawn.plain.real, []
+
+    def add(kind: str, own: np.ndarray, source: np.ndarray) -> None:
+        nonlocal labels
+        blocks.append(Block(kind, len(labels), own.astype(np.int32), source, seed))
+        labels = np.concatenate([labels, blocks[-1].labels])
+
+    made = np.repeat(np.arange(len(drawn.generated)), drawn.generated)
+    add("generated", made, NO_ROWS)
+    if len(made) >= len(real):
+        chosen = arms.Offer(drawn.plain, drawn.pooled, True, 0, None, labels).at_ratio(blocks[0].rows, 1.0)
+        add("permuted", labels[chosen], NO_ROWS)
+        add("shuffled", np.random.default_rng([config.seed, seed, 10]).permutation(labels[chosen]), chosen)
+    if seed == 0:
+        add("low_resolution", labels[real], real)
+        add("copies", labels[real], real)
+    return blocks, labels
+
+
+def compact(plans: Plans, count: int) -> Plans:
+    """Plans less the blocks that no arm asks for, but for generated ones, which splits.json names; rows move up."""
+    used = rows_of(arm for plan in plans.values() for arm in plan.arms.values())
+    kept = [[b for b in p.blocks if b.kind == "generated" or np.isin(b.rows, used).any()] for p in plans.values()]
+    there = np.concatenate([np.arange(count), *(block.rows for blocks in kept for block in blocks)])
+
+    def moved(value):
+        if isinstance(value, dict):
+            return {key: moved(one) for key, one in value.items()}
+        return np.searchsorted(there, value) if isinstance(value, np.ndarray) else value
+
+    found = {}
+    for (key, plan), blocks in zip(plans.items(), kept, strict=True):
+        found[key] = plan._replace(
+            blocks=[
+                b._replace(first=int(moved(b.rows)[0]) if len(b.labels) else 0, source=moved(b.source)) for b in blocks
+            ],
+            arms={
+                stage: arm._replace(train=moved(arm.train), extra=moved(arm.extra), tests=moved(arm.tests))
+                for stage, arm in plan.arms.items()
+            },
+            record=moved(plan.record),
+        )
+    return found
 
 
 def inner_part(rows: np.ndarray, collection: protocols.Collection, config, trial: int) -> splits.Split:
@@ -116,95 +206,51 @@ def inner_part(rows: np.ndarray, collection: protocols.Collection, config, trial
     return split
 
 
-def arms_of(drawn: protocols.Drawn, protocol: str, trial: int, config, external) -> dict[str, Arm]:
-    """The arms of `config.arms` that have a place under a protocol, by the last part of their words."""
-    offer = arms.Offer(
-        plain=drawn.plain,
-        pooled=drawn.pooled,
-        equal_steps=protocol in protocols.REAL_TEST,
-        seed=seed_of(config.seed, trial, protocol, "arms"),
-        config=config.classifier,
-    )
-    given = {word.rpartition(".")[2]: arm_of(word, offer) for word in config.arms}
-    found = {name: arm._replace(tests=arm.tests | external) for name, arm in given.items() if arm}
-    if not found:
-        raise BadInput(f"config.arms={config.arms}: none has a place under the protocol {protocol}; add 'without_gan'")
-    for name, arm in found.items():
-        if arm.against not in (None, *found):
-            why = "is not among them; add it"
-            if arm.against in given:
-                why = f"has no place under {protocol} with config.enlarge={config.enlarge}; give None there as well"
-            raise BadInput(f"config.arms={config.arms}: {name} counts against {arm.against}, which {why}")
-    return found
-
-
-def arm_of(word: str, offer: arms.Offer) -> Arm | None:
-    """What the function that `config.arms` names makes of an offer. Errors: BadInput, which names the word."""
-    function = lookup.function("pneumojax.arms", word, "config.arms")
-    try:
-        arm = function(offer)
-        if not isinstance(arm, Arm | None):
-            raise BadInput(f"it gives {type(arm).__name__}; let it give pneumojax.arms.Arm, or None for no place")
-        if arm is not None:
-            check_arm(arm, offer)
-    except Exception as error:  # a function may raise anything
-        kind = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
-        raise BadInput(f"config.arms: {word}: {kind}{describe(error)}") from error
-    return arm
-
-
-def own_modules(config) -> tuple[str, ...]:
-    """Files of the modules from elsewhere that `config.arms` names."""
-    functions = [lookup.function("pneumojax.arms", word, "config.arms") for word in config.arms if "." in word]
-    return tuple(sorted({inspect.getfile(function) for function in functions}))
-
-
-def check_arm(arm: Arm, offer: arms.Offer) -> None:
-    """Errors: BadInput for an arm that cannot be trained, or not be tested honestly."""
-    if not isinstance(arm.train, np.ndarray) or arm.train.dtype.kind != "i":
-        raise BadInput("its `train` is no int array; give rows, as offer.plain.real has them")
-    offered = [rows for material in (offer.plain, offer.pooled) for rows in (material.real, material.generated)]
-    if not np.isin(arm.train, np.concatenate(offered)).all():
-        raise BadInput("it trains on rows that it was not offered; take them from offer.plain and offer.pooled")
-    if np.isin(arm.train, np.concatenate([np.zeros(0, int), *arm.tests.values()])).any():
-        raise BadInput("it trains on images that it is tested on; leave them out of either")
-    if not len(arm.tests.get("test", ())):
-        raise BadInput("it has no image in its part 'test'; raise config.data.test_fraction or config.data.subset")
-    if not isinstance(arm.steps, int | np.integer) or arm.steps < 1:
-        raise BadInput(f"its `steps` are {arm.steps!r}; give a whole number above 0")
-    if own := {"steps", "epochs"} & set(arm.overrides):
-        raise BadInput(f"its `overrides` hold {min(own)}, which nothing reads; give the arm's `steps`")
-    with_overrides(offer.config, arm.overrides)
-
-
 def world(images: Images, plans: Plans, classes) -> World:
     """The columns of all rows."""
-    columns = World(list(images.names), images.labels, list(images.patients), list(images.parts), list(images.subtypes))
+    names, patients = list(images.names), list(images.patients)
+    labels = [images.labels]
     for plan in plans.values():
-        names = protocols.generated_names(plan.generated, classes)
-        empty = [""] * len(names)
-        labels = np.repeat(np.arange(len(classes), dtype=np.int32), plan.generated)
-        columns = World(
-            columns.names + names,
-            np.concatenate([columns.labels, labels]),
-            columns.patients + names,
-            columns.parts + empty,
-            columns.subtypes + empty,
-        )
-    return columns
+        numbers: dict[tuple[str, int], int] = {}  # of each kind and class, those there are
+        for block in plan.blocks:
+            labels.append(block.labels)
+            if len(block.source):
+                patients += [patients[row] for row in block.source]
+                names += [f"{block.kind}/{names[row]}" for row in block.source]
+                continue
+            for label in block.labels.tolist():
+                number = numbers.get((block.kind, label), 0)
+                numbers[block.kind, label] = number + 1
+                names.append(f"{block.kind}/{classes[label]}/{number}")
+                patients.append(names[-1])
+    empty = [""] * (len(names) - len(images.names))
+    return World(names, np.concatenate(labels), patients, [*images.parts, *empty], [*images.subtypes, *empty])
 
 
-def check_batches(plans: Plans, labels: np.ndarray, gan_module: ModuleType, config) -> None:
-    """Errors: BadInput where a batch has more images than there are to train on."""
+def labels_for_gans(own: Images, config) -> dict[str, np.ndarray]:
+    """What the GANs of each kind of block take for the labels of the study's images: int32 [N].
+
+    `permuted` ones are drawn by patient, or patients' looks would tell them: each gets the label of another one's.
+    """
+    groups = splits.group(own.patients, own.digests)
+    heads = np.unique(groups)
+    of_head = np.zeros(len(groups), np.int32)
+    of_head[heads] = np.random.default_rng([config.seed, 7]).permutation(own.labels[heads])
+    return {"generated": own.labels, "permuted": of_head[groups]}
+
+
+def check_batches(plans: Plans, labels: dict[str, np.ndarray], gan_module: ModuleType, config) -> None:
+    """Errors: BadInput where a batch has more images than there are to train on; `labels` are those for GANs."""
     for plan in plans.values():
         batches = []  # (field, images in a batch, images there are)
-        for name, arm in plan.arms.items():
-            of = f" of {name}" if "batch_size" in arm.overrides else ""
+        for stage, arm in plan.arms.items():
+            of = f" of {stage.arm}" if "batch_size" in arm.overrides else ""
             batch = arm.overrides.get("batch_size", config.classifier.batch_size)
-            batches.append((f"config.classifier.batch_size={batch}{of}", batch, len(arm.train)))
-        for own in plan.gan_stages(gan_module, config.data.classes).values():
-            batch = config.gan.batch_size
-            batches.append((f"config.gan.batch_size={batch}", batch, int(np.isin(labels[plan.seen_by_gan], own).sum())))
+            there = min(len(rows) for rows in (arm.train, arm.extra) if len(rows) or rows is arm.train)
+            batches.append((f"config.classifier.batch_size={batch}{of}", batch, there))
+        for block, own in plan.gan_stages(gan_module, config.data.classes).values():
+            batch, seen = config.gan.batch_size, labels[block.kind][plan.seen_by_gan]
+            batches.append((f"config.gan.batch_size={batch}", batch, int(np.isin(seen, own).sum())))
         for field, batch, there in sorted(batches, key=lambda one: one[2]):
             if batch > there:
                 raise BadInput(

@@ -2,8 +2,9 @@
 
 `paper` does what the paper did: the GAN sees the whole subset, and the pool of real and generated images is split
 80/20, so the test set holds generated images. The others show the GAN the training part only and test on real images
-only: `clean` splits the same subset by patient before anything is trained, `official` takes the published folders
-train and test, `patient_kfold` each fold of all images in turn.
+only: `clean` splits the same subset by patient before anything is trained, `disjoint` tests all trials on the same part
+of all patients and trains each on a subset of the others, `official` takes the published folders train and test,
+`patient_kfold` each fold of all images in turn.
 """
 
 from typing import NamedTuple
@@ -49,14 +50,23 @@ def real_tests(split: splits.Split, unseen: np.ndarray, record: dict, collection
     """The protocols that test on real images only.
 
     `config.data.fraction` takes a part of the training patients, for learning curves; the test stays as it is.
+    `config.evaluate.inner` keeps a part of them from GANs and classifiers, the part `inner` of the tests.
+
+    Errors: BadInput where a class would be missing on a side of that.
     """
     train = split.train
     if config.data.fraction < 1:
         seed = (config.seed, trial, 4)
         train = splits.part_of_groups(train, collection.labels, collection.groups, config.data.fraction, seed)
         record = record | {"not_used": np.setdiff1d(split.train, train)}
-    counts, generated = wanted(train, collection, config)
     tests = {"test": split.test, "unseen": unseen}
+    if config.evaluate.inner:
+        why = f"config.evaluate.inner={config.evaluate.inner}: no patient is split; change it, or bring more patients"
+        seed, classes = (config.seed, trial, 8), config.data.classes
+        train, tests["inner"] = splits.hold_out_groups(
+            train, collection.labels, collection.groups, classes, config.evaluate.inner, seed, why
+        )
+    counts, generated = wanted(train, collection, config)
     return Drawn(
         seen_by_gan=train,
         generated=counts,
@@ -89,6 +99,26 @@ def unseen_of(collection: Collection, trial: int) -> np.ndarray:
     """The images outside of a trial's subset, less those of patients who are in it."""
     subset = collection.subsets[trial]
     return np.setdiff1d(np.arange(len(collection.labels)), np.concatenate([subset.chosen, subset.excluded]))
+
+
+def disjoint(collection: Collection, config, trial: int) -> Drawn:
+    """The same test patients in all trials, a fraction of all; each trains on a subset of the others of its own.
+
+    Training sets without a patient in common make trials replicates of the procedure, as far as the images suffice.
+    """
+    labels, groups, classes = collection.labels, collection.groups, config.data.classes
+    everything = np.arange(len(labels))
+    seed = (config.seed, 0, 9)
+    others, test = splits.hold_out_groups(everything, labels, groups, classes, config.data.test_fraction, seed)
+    counts = config.data.subset
+    subset = splits.draw_subsets(labels[others], groups[others], counts, classes, (trial,), config.seed)[trial]
+    chosen = others[subset.chosen]
+    record = {
+        "subset": chosen,
+        "excluded": np.setdiff1d(others, chosen),
+        "disjoint_from_earlier_trials": subset.disjoint,
+    }
+    return real_tests(splits.Split(chosen, test), NOBODY, record, collection, config, trial)
 
 
 def official(collection: Collection, config, trial: int) -> Drawn:
@@ -153,10 +183,16 @@ def paper(collection: Collection, config, trial: int) -> Drawn:
 
 
 def generated_names(counts: np.ndarray, classes) -> list[str]:
-    """Names of generated images, class after class, as splits.json and predictions.csv have them."""
+    """Names of the images that one GAN generates, class after class, as splits.json and predictions.csv have them."""
     return [f"generated/{name}/{number}" for name, n in zip(classes, counts, strict=True) for number in range(n)]
 
 
-PROTOCOLS = {"clean": clean, "paper": paper, "official": official, "patient_kfold": patient_kfold}
+PROTOCOLS = {
+    "clean": clean,
+    "paper": paper,
+    "disjoint": disjoint,
+    "official": official,
+    "patient_kfold": patient_kfold,
+}
 SUBSET = ("clean", "paper")  # those that draw a trial's subset
-REAL_TEST = ("clean", "official", "patient_kfold")  # those whose arms have the same real images to test on
+REAL_TEST = ("clean", "disjoint", "official", "patient_kfold")  # those whose arms have the same real images to test on

@@ -8,21 +8,33 @@ from pneumojax.jobs import Diverged
 from pneumojax.plan import Plans
 from pneumojax.stage import Stage
 
-Arms = dict[str, dict[str, dict]]  # protocol → arm → {"title", "against", "overrides", "trials": {trial: {"train", …}}}
+# protocol → arm → {"title", "against", "also", "overrides", "trials": {(trial, gan_seed, classifier_seed): {…}}}
+Arms = dict[str, dict[str, dict]]
+SEEDS = ("gan_seed", "classifier_seed")
 
 
-def arms_of(plans: Plans, diverged: dict[Stage, Diverged]) -> Arms:
-    """What is known of arms before they are scored."""
+def arms_of(plans: Plans, diverged: dict[Stage, Diverged], config) -> Arms:
+    """What is known of arms before they are scored; a classifier's seeds are told where there are several."""
     found: Arms = {}
-    for (trial, protocol), plan in plans.items():
-        for name, arm in plan.arms.items():
-            known = {"title": arm.title, "against": arm.against, "overrides": dict(arm.overrides), "trials": {}}
-            row = {"trial": trial, "train": len(arm.train)}
-            how = diverged.get(Stage(trial, protocol, arm=name))
-            if how:
-                row["diverged"] = how._asdict()
-            found.setdefault(protocol, {}).setdefault(name, known)["trials"][trial] = row
+    several = max(config.gan.seeds, config.classifier.seeds) > 1
+    for plan in plans.values():
+        for first, arm in plan.arms.items():
+            known = {"title": arm.title, "against": arm.against, "also": list(arm.also)}
+            known |= {"overrides": dict(arm.overrides), "trials": {}}
+            for seed in range(config.classifier.seeds):
+                stage = first._replace(classifier_seed=seed)
+                row = {"trial": stage.trial} | ({name: getattr(stage, name) for name in SEEDS} if several else {})
+                row["train"] = len(arm.train) + len(arm.extra)
+                how = diverged.get(stage)
+                if how:
+                    row["diverged"] = how._asdict()
+                found.setdefault(stage.protocol, {}).setdefault(stage.arm, known)["trials"][replicate(row)] = row
     return found
+
+
+def replicate(row: dict) -> tuple[int, int, int]:
+    """Trial and seeds of a TRIAL; a seed that is not told is 0."""
+    return row["trial"], *(row.get(name, 0) for name in SEEDS)
 
 
 def scored(arms: Arms, predictions: list[Prediction], config) -> dict:
@@ -46,8 +58,8 @@ def scored(arms: Arms, predictions: list[Prediction], config) -> dict:
 
 def arm_of(known: dict, scores: dict | None) -> dict:
     """An ARM: what was known of it and its scores, if any of its trials has some."""
-    whole = {trial.pop("trial"): trial for trial in scores["trials"]} if scores else {}
-    trials = [row | whole.get(trial, {}) for trial, row in sorted(known["trials"].items())]
+    whole = {replicate(trial): trial for trial in scores["trials"]} if scores else {}
+    trials = [row | whole.get(key, {}) for key, row in sorted(known["trials"].items())]
     arm = {**known, **(scores or {}), "trials": trials}
     failed = [{"trial": row["trial"], **row["diverged"]} for row in trials if "diverged" in row]
     return arm | ({"diverged": failed[0]} if failed else {})
@@ -66,7 +78,7 @@ def gan_of(config, workdir: Path) -> dict:
                 for name, value in values.items()
                 if name != "grid"
             }
-    for path in sorted((workdir / "checkpoints").glob("*/*/gan_*.kept.json")) if config.quality.inner else ():
+    for path in sorted((workdir / "checkpoints").glob("*/*/gan*_*.kept.json")) if config.quality.inner else ():
         with checkpoint.record_of_run(path):
             drawn_from[str(path.relative_to(workdir / "checkpoints")).removesuffix(".kept.json")] = (
                 checkpoint.read_json(path)["step"]

@@ -17,7 +17,7 @@ KINDS = {
     str: "a text",
     tuple: "a tuple, e.g. \"('clean', 'paper')\" or '(0, 1, 2)'",
 }
-MAY_BE_ZERO = ("classifier.weight_decay",)  # though its default is not
+MAY_BE_ZERO = ("classifier.weight_decay", "classifier.feature_memory")  # though its default is not
 # Of any number but the seed: what arrays on a device can count, and float32 can hold. A rate may well make it diverge.
 LARGEST = {int: 2**31 - 1, float: 3.4e38}
 CHOICES = {
@@ -44,7 +44,8 @@ def _texts(values: tuple) -> bool:
 
 
 def _arm_names(names: list) -> bool:
-    return _texts(names) and not any(name.startswith("gan_") for name in names)  # as the checkpoints of GANs are called
+    # as the checkpoints of GANs are called
+    return _texts(names) and not any(re.match(r"gan\d*_", name) for name in names)
 
 
 def _works(function, value) -> bool:
@@ -91,6 +92,7 @@ RULES = {field: (lambda v, of=of: v in of, f"give one of {', '.join(of)}") for f
     ),
     "data.patient_pattern": (partial(_works, re.compile), "give a regular expression"),
     "data.test_fraction": (lambda v: 0 < v < 1, "give a fraction within 0…1"),
+    "evaluate.inner": (lambda v: 0 <= v < 1, "give a fraction from 0, below 1"),
     "quality.inner": (lambda v: 0 <= v < 1, "give a fraction from 0, below 1"),
     "quality.images": (lambda v: v >= 2, "give 2 or more"),
     "data.folds": (lambda v: v >= 2, "give 2 or more"),

@@ -42,7 +42,7 @@ class Run(NamedTuple):
     def stages(self) -> list[Stage]:
         """The classifiers that can be used."""
         return [
-            Stage(trial["trial"], protocol, arm=name)
+            Stage(trial["trial"], protocol, name, "", *resulting.replicate(trial)[1:])
             for protocol, arms in self.results["protocols"].items()
             for name, arm in arms.items()
             for trial in arm["trials"]
@@ -180,9 +180,10 @@ def merged(runs: list[Run]) -> Run:
     for run in runs:
         for protocol, of_protocol in run.results["protocols"].items():
             for name, arm in of_protocol.items():
-                known = {key: arm[key] for key in ("title", "against", "overrides")}
+                known = {key: arm[key] for key in ("title", "against", "also", "overrides") if key in arm}
                 rows = arms.setdefault(protocol, {}).setdefault(name, {**known, "trials": {}})["trials"]
-                rows |= {t["trial"]: {k: t[k] for k in ("trial", "train", "diverged") if k in t} for t in arm["trials"]}
+                of_trial = ("trial", *resulting.SEEDS, "train", "diverged")
+                rows |= {resulting.replicate(t): {k: t[k] for k in of_trial if k in t} for t in arm["trials"]}
     predictions = sorted((p for run in runs for p in predictions_of(run)), key=lambda p: (p.trial,))
     timings: dict[str, float] = {}
     for run in runs:

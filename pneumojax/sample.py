@@ -47,22 +47,25 @@ class Source(NamedTuple):
 def gans(run: Run) -> dict[str, dict[Stage, tuple[int, ...]]]:
     """The GANs of a run, diverged or not, by trial and protocol, `trial0/clean`: stage → labels that it makes.
 
+    Those of further seeds are `trial0/clean-gan1` and so on. GANs that saw permuted labels are not among them.
+
     One whose images are there was trained: where its checkpoint is not, that is for `load` to say.
     """
     module, place, found = gan.load(run.config.gan.name), place_of(run.workdir), {}
     for trial in run.config.trials:
         for protocol in run.config.protocols:
             states = gan.states(module, run.config.data.classes).items()
-            stages = {Stage(trial, protocol, gan=name): labels for name, labels in states}
-            kept = {
-                stage: labels
-                for stage, labels in stages.items()
-                if place.checkpoints(stage).exists()
-                or gan_train.images_path(run.workdir, stage).exists()
-                or loop.record_of_divergence(place, stage).exists()
-            }
-            if kept:
-                found[f"trial{trial}/{protocol}"] = kept
+            for seed in range(run.config.gan.seeds):
+                stages = {Stage(trial, protocol, gan=name, gan_seed=seed): labels for name, labels in states}
+                kept = {
+                    stage: labels
+                    for stage, labels in stages.items()
+                    if place.checkpoints(stage).exists()
+                    or gan_train.images_path(run.workdir, stage).exists()
+                    or loop.record_of_divergence(place, stage).exists()
+                }
+                if kept:
+                    found[f"trial{trial}/{protocol}" + (f"-gan{seed}" if seed else "")] = kept
     return found
 
 

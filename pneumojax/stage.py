@@ -11,15 +11,24 @@ class Stage(NamedTuple):
     protocol: str
     arm: str = ""  # of a classifier
     gan: str = ""  # the class that a GAN makes, or `all`
+    gan_seed: int = 0  # of several GANs of the same images; of an arm, whose images it is trained on
+    classifier_seed: int = 0
 
     @property
     def name(self) -> str:
-        """Where its files lie below `checkpoints`, `trial0/clean/with_gan`; also the prefix of TensorBoard's tags."""
-        return f"trial{self.trial}/{self.protocol}/{self.arm or f'gan_{self.gan}'}"
+        """Where its files lie below `checkpoints`, `trial0/clean/with_gan`; also the prefix of TensorBoard's tags.
+
+        Further seeds are told: `trial0/clean/gan1_normal`, `trial0/clean/with_gan-gan1-seed2`.
+        """
+        own = f"gan{self.gan_seed or ''}_{self.gan}"
+        if self.arm:
+            own = self.arm + (f"-gan{self.gan_seed}" if self.gan_seed else "")
+            own += f"-seed{self.classifier_seed}" if self.classifier_seed else ""
+        return f"trial{self.trial}/{self.protocol}/{own}"
 
     def fields(self) -> dict:
-        """The fields that it has, as lines of `metrics.jsonl` begin with them."""
-        return {field: value for field, value in self._asdict().items() if value != ""}
+        """The fields that it has, as lines of `metrics.jsonl` begin with them; no seed is seed 0."""
+        return {name: v for name, v in self._asdict().items() if v != "" and (v or not name.endswith("_seed"))}
 
 
 def seed_of(seed: int, *what) -> int:

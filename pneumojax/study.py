@@ -11,16 +11,18 @@ from absl import logging
 from clu import platform
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from pneumojax import checkpoint, data, environment, gan, plan, report, results, sharding, systems
+from pneumojax import additions, checkpoint, data, environment, gan, offers, plan, report, results, sharding, systems
 from pneumojax import run as runs
 from pneumojax import workdir as workdirs
+from pneumojax.additions import Additions
+from pneumojax.arms import Arm
 from pneumojax.config import frozen, validate
 from pneumojax.data import Images, stream
 from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.evaluate import Prediction
-from pneumojax.gan import train as gan_train
 from pneumojax.gan import watch
+from pneumojax.gan.drawing import Recipe
 from pneumojax.gan.watch import Looks
 from pneumojax.jobs import Diverged, Place
 from pneumojax.metrics import Writer
@@ -50,6 +52,7 @@ class Planned(NamedTuple):
     plans: Plans
     overlapping: list[int]  # trials that share patients with earlier ones
     world: World  # columns of all rows
+    gan_labels: dict[str, np.ndarray]  # kind of block → the labels that its GANs see
     fits: list[Fit]
 
 
@@ -72,12 +75,12 @@ def run(config: ConfigDict, workdir: Path) -> None:
             begun = workdirs.record_plan(
                 workdir, resolved, record, data.fingerprint(loaded.images), loaded.prepared.facts
             )
-            environment.record(workdir / "environment.json", plan.own_modules(config), begun)
+            environment.record(workdir / "environment.json", offers.own_modules(config), begun)
             platform.work_unit().create_artifact(platform.ArtifactType.DIRECTORY, str(workdir), "workdir")
             place = Place(workdir, Writer(workdir, resolved), timings)
-            generated = generate(loaded, planned, place)
-            diverged = classify(loaded, planned, generated, place)
-            write(loaded, planned, generated, diverged, place)
+            added = generate(loaded, planned, place)
+            diverged = classify(loaded, planned, added, place)
+            write(loaded, planned, added, diverged, place)
             logging.info("whole: %s and %s", workdir / "results.json", workdir / "report.html")
     runs.complain(runs.load(workdir))
 
@@ -103,27 +106,37 @@ def plan_of(loaded: Loaded, workdir: Path) -> Planned:
     """Draws what will be done, and checks whether it can. Errors: BadInput."""
     config, images = loaded.config, loaded.images
     plans, overlapping = plan.draw(loaded.own, loaded.external, len(images.names), config)
-    plan.check_batches(plans, loaded.own.labels, loaded.gan, config)
+    gan_labels = plan.labels_for_gans(loaded.own, config)
+    plan.check_batches(plans, gan_labels, loaded.gan, config)
     plan.say_enlarged(plans, loaded.own, config)
     world = plan.world(images, plans, config.data.classes)
     check_memory(loaded, len(world.names))
     fits = [
-        Fit(
-            stage=(stage := Stage(trial, protocol, arm=name)),
-            train=arm.train,
-            steps=arm.steps,
-            tested=np.unique(np.concatenate([np.zeros(0, int), *arm.tests.values()])),
-            overrides=arm.overrides,
-            init_seed=seed_of(config.seed, f"trial{trial}", "init"),
-            seed=seed_of(config.seed, stage.name),
-            done=logits_path(workdir, stage).exists(),
-        )
-        for (trial, protocol), one in plans.items()
-        for name, arm in one.arms.items()
+        fit_of(stage._replace(classifier_seed=seed), arm, config, workdir)
+        for one in plans.values()
+        for stage, arm in one.arms.items()
+        for seed in range(config.classifier.seeds)
     ]
     if check := getattr(loaded.system, "check", None):
         check(loaded.prepared, fits, len(world.names))
-    return Planned(plans, overlapping, world, fits)
+    return Planned(plans, overlapping, world, gan_labels, fits)
+
+
+def fit_of(stage: Stage, arm: Arm, config, workdir: Path) -> Fit:
+    """What a system is asked for: initial values and orders are the same for all arms of a trial and protocol."""
+    replicate = (f"trial{stage.trial}", "init", *([stage.classifier_seed] if stage.classifier_seed else ()))
+    return Fit(
+        stage=stage,
+        train=arm.train,
+        extra=arm.extra,
+        inner=arm.tests.get("inner", np.zeros(0, int)),
+        steps=arm.steps,
+        tested=np.unique(np.concatenate([np.zeros(0, int), *arm.tests.values()])),
+        overrides=arm.overrides,
+        init_seed=seed_of(config.seed, *replicate),
+        seed=seed_of(config.seed, stage._replace(arm="fit", gan_seed=0).name),
+        done=logits_path(workdir, stage).exists(),
+    )
 
 
 def real_images(images: Images, config):
@@ -164,59 +177,35 @@ def seen_by_gans(loaded: Loaded) -> Table:
     return Table(sharding.replicate(at_rest.pixels), own.labels)
 
 
-class Generated(NamedTuple):
-    """What the GANs of a study make."""
-
-    images: np.ndarray  # uint8 [M, G, G], in the order of their rows; black where a GAN diverged
-    lost: dict[int, Diverged]  # rows that a GAN which diverged leaves black, and how it did
-    collapsed: dict[str, str]  # GANs whose pictures are all but the same, by stage, and how that shows
-
-
-def generate(loaded: Loaded, planned: Planned, place: Place) -> Generated:
-    """All GANs of a study."""
-    config, first = loaded.config, len(loaded.images.names)
-    size, count = config.gan.image_size, len(planned.world.names) - first
-    images, lost, collapsed = np.zeros((count, size, size), np.uint8), {}, {}
-    orders, rows_of = [], {}
-    for one in planned.plans.values():
-        starts = one.first_generated + np.cumsum([0, *one.generated])
-        for stage, labels in one.gan_stages(loaded.gan, config.data.classes).items():
-            seen, inner = (rows[np.isin(loaded.own.labels[rows], labels)] for rows in (one.seen_by_gan, one.inner))
-            wanted = {label: int(one.generated[label]) for label in labels}
-            seed = seed_of(config.seed, stage.name)
-            orders.append(gan_train.Order(stage, seen, wanted, seed, config.data.classes, inner))
-            rows_of[stage] = np.concatenate([np.arange(starts[label], starts[label + 1]) for label in labels])
-    if not orders:
-        return Generated(images, lost, collapsed)
-    platform.work_unit().set_task_status("GANs")
-    with place.timings.of("gan"):
-        recipe, table = gan_train.Recipe(loaded.gan, config.gan), seen_by_gans(loaded)
-        made = gan_train.make(recipe, orders, table, place, loaded.looks)
-    for order in orders:
-        stage, rows = order.stage, rows_of[order.stage]
-        if isinstance(made[stage], Diverged):
-            named = made[stage]._replace(metric=f"gan_{stage.gan}/{made[stage].metric}")
-            lost |= dict.fromkeys(rows.tolist(), named)
-        else:
-            images[rows - first] = made[stage]
-            if why := gan_train.collapse(order, table, made[stage]):
-                collapsed[stage.name] = why
-    return Generated(images, lost, collapsed)
+def generate(loaded: Loaded, planned: Planned, place: Place) -> Additions:
+    """All that a study adds to its images, by GANs above all."""
+    config, plans, first = loaded.config, planned.plans, len(loaded.images.names)
+    added, table = additions.nothing(first, len(planned.world.names), config.gan.image_size), None
+    asked = additions.orders(plans, planned.gan_labels, loaded.gan, config)
+    if any(asked.values()) or any(block.kind == "low_resolution" for block in additions.blocks(plans)):
+        platform.work_unit().set_task_status("GANs")
+        with place.timings.of("gan"):
+            recipe, table = Recipe(loaded.gan, config.gan), seen_by_gans(loaded)
+            for kind, own in asked.items():
+                if own:
+                    seen = table._replace(labels=planned.gan_labels[kind])
+                    added = additions.by_gans(added, own, recipe, seen, place, loaded.looks, first)
+    return additions.of_others(added, plans, table, first)
 
 
-def classify(loaded: Loaded, planned: Planned, generated: Generated, place: Place) -> dict[Stage, Diverged]:
+def classify(loaded: Loaded, planned: Planned, added: Additions, place: Place) -> dict[Stage, Diverged]:
     """The logits of all classifiers, each kept in a file of its own. Returns: those that diverged."""
     platform.work_unit().set_task_status("classifiers")
-    diverged, lost = {}, generated.lost
+    diverged, lost = {}, added.lost
     for fit in planned.fits:
-        missing = [row for row in (*fit.train.tolist(), *fit.tested.tolist()) if row in lost] if lost else []
+        rows = np.concatenate([fit.train, fit.extra, fit.tested]).tolist() if lost else []
+        missing = [row for row in rows if row in lost]
         if missing:
             diverged[fit.stage] = lost[missing[0]]
     fits = [fit for fit in planned.fits if fit.stage not in diverged]
-    table = Table(
-        loaded.real, planned.world.labels, sharding.replicate(generated.images) if len(generated.images) else None
-    )
-    arms = {Stage(*key, arm=name): arm for key, one in planned.plans.items() for name, arm in one.arms.items()}
+    images = sharding.replicate(added.images) if len(added.images) else None
+    table = Table(loaded.real, planned.world.labels, images, added.copies)
+    arms = {stage: arm for one in planned.plans.values() for stage, arm in one.arms.items()}
     if all(fit.done for fit in fits):
         return diverged
     with place.timings.of("classifier"):
@@ -228,7 +217,7 @@ def classify(loaded: Loaded, planned: Planned, generated: Generated, place: Plac
             if isinstance(logits, Diverged):
                 diverged[fit.stage] = logits
                 continue
-            tests = arms[fit.stage].tests.items()
+            tests = arms[fit.stage._replace(classifier_seed=0)].tests.items()
             by_part = {part: logits[np.searchsorted(fit.tested, rows)] for part, rows in tests}
             checkpoint.write_arrays(logits_path(place.workdir, fit.stage), **by_part)
     return diverged
@@ -242,33 +231,27 @@ def logits_path(workdir: Path, stage: Stage) -> Path:
 def predictions_of(planned: Planned, diverged, workdir: Path) -> list[Prediction]:
     """What every classifier says of every part, from the logits at rest."""
     world, found = planned.world, []
-    for (trial, protocol), one in planned.plans.items():
-        for name, arm in one.arms.items():
-            stage = Stage(trial, protocol, arm=name)
-            if stage in diverged:
-                continue
-            with checkpoint.record_of_run(logits_path(workdir, stage)) as path:
-                logits = checkpoint.read_arrays(path)
-            for part, rows in arm.tests.items():
-                if len(rows):
-                    columns = ([column[row] for row in rows] for column in (world.names, world.patients))
-                    parts, subtypes = ([column[row] for row in rows] for column in (world.parts, world.subtypes))
-                    labels = world.labels[rows]
-                    found.append(
-                        Prediction(protocol, name, trial, part, *columns, labels, logits[part], parts, subtypes)
-                    )
+    arms = {stage: arm for one in planned.plans.values() for stage, arm in one.arms.items()}
+    for stage in (fit.stage for fit in planned.fits if fit.stage not in diverged):
+        with checkpoint.record_of_run(logits_path(workdir, stage)) as path:
+            logits = checkpoint.read_arrays(path)
+        for part, rows in arms[stage._replace(classifier_seed=0)].tests.items():
+            if len(rows):
+                columns = (world.names, world.patients, world.parts, world.subtypes)
+                names, patients, parts, subtypes = ([column[row] for row in rows] for column in columns)
+                known = names, patients, world.labels[rows], logits[part], parts, subtypes
+                seeds = stage.gan_seed, stage.classifier_seed
+                found.append(Prediction(stage.protocol, stage.arm, stage.trial, part, *known, *seeds))
     return found
 
 
-def write(
-    loaded: Loaded, planned: Planned, generated: Generated, diverged: dict[Stage, Diverged], place: Place
-) -> None:
+def write(loaded: Loaded, planned: Planned, added: Additions, diverged: dict[Stage, Diverged], place: Place) -> None:
     """Scores, predictions, the page, and results.json last: its being there says that all is whole."""
     config, own, workdir = loaded.config, loaded.own, place.workdir
     place.writer.close()
     with place.timings.of("evaluate"):
         predictions = predictions_of(planned, diverged, workdir)
-        scored = results.scored(results.arms_of(planned.plans, diverged), predictions, config)
+        scored = results.scored(results.arms_of(planned.plans, diverged, config), predictions, config)
     facts = {
         "schema": 2,
         "model": config.model.name,
@@ -290,7 +273,7 @@ def write(
         },
         "classifier": {"system": config.system.name, **loaded.prepared.facts},
         **scored,
-        "gan": results.gan_of(config, workdir) | {"collapsed": generated.collapsed},
+        "gan": results.gan_of(config, workdir) | {"collapsed": added.collapsed},
         "timings_s": place.timings.seconds,
         "environment": environment.joined(environment.recorded(workdir / "environment.json")),
     }

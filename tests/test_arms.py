@@ -105,8 +105,13 @@ def drawn(words, protocols=("clean",), enlarge=2.0, trials=(0,), classes=KINDS[:
     c.evaluate.resamples = 20
     images = phantom.load(c.data, 8)
     plans, _ = plan.draw(images, {}, len(images.names), configs.frozen(c))
-    plan.check_batches(plans, images.labels, gan.load("dcgan"), c)
+    plan.check_batches(plans, plan.labels_for_gans(images, c), gan.load("dcgan"), c)
     return plans, images, c
+
+
+def by_name(one) -> dict:
+    """The arms of a plan, of the first GANs."""
+    return {stage.arm: arm for stage, arm in one.arms.items() if not stage.gan_seed}
 
 
 @pytest.mark.parametrize("classes", [KINDS[:2], KINDS])
@@ -116,7 +121,7 @@ def test_the_readmes_arm_has_half_of_the_real_images_under_every_protocol(lab, c
     plans, _, _ = drawn(words, protocols, trials=(0, 1), classes=classes)
     again, _, _ = drawn(words, protocols, trials=(1,), classes=classes)
     for key, one in plans.items():
-        half, whole = one.arms["half"], one.arms["without_gan"]
+        half, whole = (by_name(one)[name] for name in ("half", "without_gan"))
         assert len(half.train) == len(whole.train) // 2
         assert len(set(half.train)) == len(half.train)
         assert set(half.train) <= set(whole.train)
@@ -126,23 +131,25 @@ def test_the_readmes_arm_has_half_of_the_real_images_under_every_protocol(lab, c
         }
         assert (half.title, half.against) == ("half of the real images, flipped", "without_gan")
         if key in again:
-            assert half.train.tolist() == again[key].arms["half"].train.tolist()
-    first, second = (plans[trial, "patient_kfold"].arms["half"].train.tolist() for trial in (0, 1))
+            assert half.train.tolist() == by_name(again[key])["half"].train.tolist()
+    first, second = (by_name(plans[trial, "patient_kfold"])["half"].train.tolist() for trial in (0, 1))
     assert first != second
 
 
 def test_arms_stand_in_the_order_of_the_config(lab):
     for words in (("without_gan", "with_gan", "mylab_arms.half"), ("mylab_arms.half", "with_gan", "without_gan")):
-        plans, images, _ = drawn(words, ("clean", "paper"))
+        plans, images, c = drawn(words, ("clean", "paper"))
         names = [word.removeprefix("mylab_arms.") for word in words]
-        known = results.arms_of(plans, {})
-        assert [list(plans[0, protocol].arms) for protocol in known] == [names, names]
+        known = results.arms_of(plans, {}, c)
+        assert [list(by_name(plans[0, protocol])) for protocol in known] == [names, names]
         assert [list(arms) for arms in known.values()] == [names, names]
 
 
 def test_an_arm_with_gan_counts_against_the_one_without_but_under_paper():
     plans, _, _ = drawn(("without_gan", "with_gan", "with_gan_epochs"), ("clean", "paper", "patient_kfold"))
-    against = {protocol: {name: arm.against for name, arm in one.arms.items()} for (_, protocol), one in plans.items()}
+    against = {
+        protocol: {name: arm.against for name, arm in by_name(one).items()} for (_, protocol), one in plans.items()
+    }
     both = {"without_gan": None, "with_gan": "without_gan", "with_gan_epochs": "without_gan"}
     assert against == {
         "clean": both,
@@ -153,7 +160,7 @@ def test_an_arm_with_gan_counts_against_the_one_without_but_under_paper():
 
 def test_an_arm_with_no_place_is_left_out(lab):
     plans, _, _ = drawn(("without_gan", "others_arms.nowhere", "with_gan"), enlarge=1.0)
-    assert list(plans[0, "clean"].arms) == ["without_gan"]
+    assert list(by_name(plans[0, "clean"])) == ["without_gan"]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +177,7 @@ def test_an_arm_with_no_place_is_left_out(lab):
         (("others_arms.nowhere",), "config.arms=('others_arms.nowhere',): none has a place under the protocol clean; "),
         (
             ("without",),
-            "config.arms='without' is not known here; pneumojax.arms has with_gan, with_gan_epochs, without",
+            "config.arms='without' is not known here; pneumojax.arms has classical, duplicated, generated, ",
         ),
         (("Arm",), "config.arms='Arm' is not known here"),
         (("mylab_arms.third",), "config.arms='mylab_arms.third' is not known here; mylab_arms has half"),
@@ -214,7 +221,7 @@ def test_an_arm_that_cannot_be_is_one_line_before_anything_is_trained(lab, words
 
 def test_an_arm_that_counts_against_one_with_no_place_is_told_so(lab):
     words = ("without_gan", "with_gan", "others_arms.better")
-    assert drawn(words)[0][0, "clean"].arms["better"].against == "with_gan"
+    assert by_name(drawn(words)[0][0, "clean"])["better"].against == "with_gan"
     with pytest.raises(
         BadInput, match=r"better counts against with_gan, which has no place under clean with config.enl"
     ):
@@ -229,7 +236,7 @@ def test_two_arms_of_the_same_last_name_are_refused(lab):
 
 def test_an_arm_with_a_batch_of_its_own_needs_images_for_that_one_alone(lab):
     plans, _, _ = drawn(("without_gan", "others_arms.large"), enlarge=1.0, protocols=("patient_kfold",))
-    assert len(plans[0, "patient_kfold"].arms["large"].train) > 33
+    assert len(by_name(plans[0, "patient_kfold"])["large"].train) > 33
     with pytest.raises(BadInput, match=r"^config.classifier.batch_size=34: more than the 32 images there"):
         drawn(("without_gan", "others_arms.large"), batch_size=34)
 
@@ -240,13 +247,13 @@ def test_arms_that_were_tested_on_other_images_are_not_contrasted(lab):
     world, rng = plan.world(images, plans, c.data.classes), np.random.default_rng(0)
     predictions = []
     for (trial, protocol), one in plans.items():
-        for name, arm in one.arms.items():
+        for name, arm in by_name(one).items():
             for part, rows in arm.tests.items():
                 columns = ([column[row] for row in rows] for column in (world.names, world.patients))
                 rest = ([column[row] for row in rows] for column in (world.parts, world.subtypes))
                 logits = rng.normal(size=(len(rows), 2)).astype(np.float32)
                 predictions.append(Prediction(protocol, name, trial, part, *columns, world.labels[rows], logits, *rest))
-    found = results.scored(results.arms_of(plans, {}), predictions, c)
+    found = results.scored(results.arms_of(plans, {}, c), predictions, c)
     made = {(row["protocol"], row["part"], row["arms"][0]) for row in found["contrasts"]}
     both = {(protocol, "unseen", name) for protocol in ("clean", "paper") for name in ("mixed", "adam")}
     assert made == both | {("clean", "test", "mixed"), ("clean", "test", "adam"), ("paper", "test", "adam")}

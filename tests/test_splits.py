@@ -12,7 +12,7 @@ from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
 from configs import default
-from pneumojax import plan
+from pneumojax import arms, offers, plan, protocols
 from pneumojax.data import CLASSES, Images, phantom, splits
 from pneumojax.errors import BadInput
 from pneumojax.protocols import Collection, clean, generated_names, official, paper, patient_kfold, wanted
@@ -100,7 +100,9 @@ def config(classes=CLASSES, enlarge=3.0):
 
 
 def arms_of(drawn, protocol, c):
-    return plan.arms_of(drawn, protocol.__name__, 0, c, {})
+    equal_steps = protocol.__name__ in protocols.REAL_TEST
+    offer = arms.Offer(drawn.plain, drawn.pooled, equal_steps, 0, c.classifier)
+    return offers.arms_of(offer, protocol.__name__, c, {})
 
 
 def joined(*parts) -> list[int]:

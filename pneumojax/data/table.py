@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pneumojax import augment
 from pneumojax.data import pixels
 from pneumojax.data.stream import Streamed
 
@@ -14,11 +15,12 @@ CHUNK = 128  # images that `images` takes at a time
 
 
 class Table(NamedTuple):
-    """Examples and their labels. Rows count `examples` first, then `generated`."""
+    """Examples and their labels. Rows count `examples` first, then what is added to them."""
 
     examples: jax.Array | Streamed  # uint8 [N, S, S] or their features [N, …] on the device, or files on disk
     labels: np.ndarray  # int32 [N + M]
     generated: jax.Array | None = None  # uint8 [M, G, G] on the device, which are resized as they are taken
+    copies: np.ndarray | None = None  # int [M], examples that are shown moved in place of these; -1 for none
 
 
 class Index(NamedTuple):
@@ -26,12 +28,18 @@ class Index(NamedTuple):
 
     places: np.ndarray  # among the examples; any, for a generated one
     drawn: np.ndarray  # among the generated ones; -1 for a real one
+    moved: np.ndarray | None = None  # number of the copy that an example is shown as; -1 as it is; None: all are
 
 
 def index_of(table: Table, rows: np.ndarray) -> Index:
     """Where rows of any shape lie."""
     real = len(table.examples)
-    return Index(np.minimum(rows, real - 1).astype(np.int32), np.maximum(rows - real, -1).astype(np.int32))
+    places, drawn = np.minimum(rows, real - 1).astype(np.int32), np.maximum(rows - real, -1).astype(np.int32)
+    if table.copies is None:
+        return Index(places, drawn)
+    source = np.where(drawn < 0, -1, table.copies[drawn]).astype(np.int32)
+    is_copy = source >= 0
+    return Index(np.where(is_copy, source, places), np.where(is_copy, -1, drawn), np.where(is_copy, drawn, -1))
 
 
 def feed(table: Table, batches: Sequence[np.ndarray]) -> Iterator[tuple[jax.Array, Index]]:
@@ -48,8 +56,10 @@ def feed(table: Table, batches: Sequence[np.ndarray]) -> Iterator[tuple[jax.Arra
 
 
 def take(examples, generated, index: Index):
-    """Inside jit: the examples of an index [B]; generated ones resized to the size of the others."""
+    """Inside jit: the examples of an index [B]; generated ones resized to the size of the others, copies moved."""
     chosen = examples[index.places]
+    if index.moved is not None:
+        chosen = jnp.where(index.moved[:, None, None] < 0, chosen, augment.copies(chosen, index.moved))
     if generated is None:
         return chosen
     drawn = pixels.resized(generated[jnp.maximum(index.drawn, 0)], chosen.shape[-1])

@@ -30,7 +30,7 @@ from pneumojax.jobs import Place
 from pneumojax.stage import Stage
 
 BESIDE = (drawing, pictures, watch, loop, jobs, pixels)  # what all GANs depend on beside their own code
-NO_PART = ("save_every", "cache")  # fields of config.gan that nothing in an entry depends on
+NO_PART = ("save_every", "cache", "seeds")  # fields of config.gan that nothing in an entry depends on
 
 
 def code_of(module: ModuleType) -> dict[str, str]:

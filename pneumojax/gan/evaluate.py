@@ -40,11 +40,12 @@ def evaluate(run: Run, embed: Embedding, count: int) -> tuple[dict, dict[str, np
     for case in cases:
         logging.info("%s, %s: %d images", case.stage.name, classes[case.label], len(case.generated))
         own, beside = comparison.rows_of(case, pool, real, rows, embed)
-        name = {"trial": case.stage.trial, "protocol": case.stage.protocol, "class": classes[case.label]}
+        stage = case.stage
+        name = {"trial": stage.trial, "protocol": stage.protocol, "class": classes[case.label], "seed": stage.gan_seed}
         if own.get("nearest"):
             own["picture"] = f"samples/nearest-{case.stage.name.replace('/', '-')}-class{case.label}.png"
             shown[own["picture"]] = comparison.picture_of(case, pool, own["nearest"])
-        gans.append({**name, "seed": 0, **own})
+        gans.append({**name, **own})
         for kind, row in beside.items():
             references[kind].append({**name, **row})
     summed = {kind: {**means(of_kind), "by_gan": of_kind} for kind, of_kind in references.items()}
@@ -55,7 +56,7 @@ def show(workdir: Path, found: dict, shown: dict[str, np.ndarray]) -> None:
     """Writes the pictures, and a TensorBoard event file of its own with them and the numbers."""
     board = Board(workdir)
     for row in found["gans"]:
-        tag = f"trial{row['trial']}/{row['protocol']}/quality_{row['class'].lower()}"
+        tag = f"trial{row['trial']}/{row['protocol']}/quality{row['seed'] or ''}_{row['class'].lower()}"
         numbers = {name: row[name] for name in comparison.METRICS} | {"kid": row["kid"]["value"]}
         for name, value in numbers.items():
             if value is not None:

@@ -1,5 +1,6 @@
 """Who the generated images of a finished run are held against: patients that the GAN never saw, in two parts."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -81,8 +82,9 @@ def cases(run: Run, pool: Pool, count: int) -> list[Case]:
                 label: two_parts(pool, free & (pool.images.labels == label), rng, count)
                 for label in range(len(classes))
             }
-            for name, labels in gan.states(module, classes).items():
-                stage = Stage(trial["trial"], protocol, gan=name)
+            states = gan.states(module, classes).items()
+            for seed, (name, labels) in itertools.product(range(config.gan.seeds), states):
+                stage = Stage(trial["trial"], protocol, gan=name, gan_seed=seed)
                 made = images_of(run, stage, {label: int(wanted[label]) for label in labels})
                 absent = why_absent(run, stage)
                 for label in labels:

@@ -14,7 +14,8 @@ def section(run: Run) -> dict:
     for (stage, metric), curve in run.curves.items():
         if title := title_of(bool(stage.gan), metric, run.config.quality):
             of = kinds.setdefault(title, {}).setdefault(f"{stage.gan or stage.arm} {metric}", [])
-            of.append((f"{stage.trial} {stage.protocol}", "--" if stage.protocol == "paper" else "-", curve))
+            seeds = "".join(f", {name.replace('_', ' ')} {n}" for name, n in stage.fields().items() if "seed" in name)
+            of.append((f"{stage.trial} {stage.protocol}{seeds}", "--" if stage.protocol == "paper" else "-", curve))
     figures = [(f"{title}; dashed: paper", encoded(draw(found))) for title, found in kinds.items()]
     return {"title": "Losses", "blocks": [{"figures": figures}]}
 

@@ -33,11 +33,13 @@ class Fit(NamedTuple):
 
     stage: Stage
     train: np.ndarray  # int [m], rows of the table
+    extra: np.ndarray  # int [k], rows that weigh as much as these: a step takes a batch of either; none if k is 0
+    inner: np.ndarray  # int [j], rows of patients who are neither trained on nor tested, to choose settings by
     steps: int  # of an optimiser
     tested: np.ndarray  # int [n], rows that logits are wanted of, each once
     overrides: dict  # fields of config.classifier that this one has otherwise
     init_seed: int  # of random parameters, the same for all arms of a trial
-    seed: int  # of all else
+    seed: int  # of all else: order, dropout; the same for all arms of a trial and protocol
     done: bool  # whether its logits are at rest already
 
 

@@ -33,7 +33,7 @@ def check(recipe: Recipe, size: int, images: int) -> None:
         raise BadInput(
             f"config.classifier.feature_memory={config.feature_memory}: the features of {rows} images, "
             f"{' x '.join(map(str, shape))} {config.feature_dtype} each, take {gigabytes:.1f} gigabytes; "
-            "raise it, give config.classifier.feature_dtype='bfloat16', or fewer trials or protocols"
+            "raise it, give config.classifier.feature_dtype='bfloat16', fewer trials or protocols, or 0 for none there"
         )
 
 
@@ -62,3 +62,33 @@ def table_of(recipe: Recipe, variables: dict, table: Table, size: int) -> Table:
     for number, (examples, index) in enumerate(tables.feed(table, rows)):
         features = fill(features, number * batch, variables, examples, table.generated, index, recipe)
     return Table(jax.block_until_ready(features), table.labels)
+
+
+@jax.jit
+def sums(features, rows):
+    """Of features at rows [n]: sums over all but channels of them and of their squares, float32 [C] each."""
+    chosen = features[rows].astype(jnp.float32)
+    chosen = chosen.reshape(-1, chosen.shape[-1])
+    return chosen.sum(0), (chosen * chosen).sum(0)
+
+
+def scaling_of(table: Table, rows: np.ndarray, batch_size: int) -> dict:
+    """Mean and deviation of each channel over the images that are trained on, and their pixels.
+
+    Args:
+      table: of features [N, …, C].
+      rows: int [n], of them.
+      batch_size: of images at a time.
+
+    Returns: {"mean", "deviation"}, float32 [C]; the deviation of a channel that is constant is infinite, so that it
+    is 0 and nothing comes of it.
+    """
+    pieces = np.array_split(rows, -(-len(rows) // batch_size))
+    first, second = (
+        np.sum(own, 0) for own in zip(*(jax.device_get(sums(table.examples, p)) for p in pieces), strict=True)
+    )
+    count = len(rows) * math.prod(table.examples.shape[1:-1])
+    mean = np.float64(first) / count
+    deviation = np.sqrt(np.maximum(np.float64(second) / count - mean**2, 0))
+    constant = deviation <= 1e-4 * np.abs(mean) + 1e-12  # what rounding leaves of it
+    return {"mean": np.float32(mean), "deviation": np.float32(np.where(constant, np.inf, deviation))}

@@ -1,7 +1,7 @@
 """Fine-tuning of a network of `pneumojax.models`: all of it, its last stages, or its head.
 
-A head that is trained without augmentation sees features that were computed once an image, and all heads train
-together: it is the same computation.
+Where the first stages are frozen and nothing is augmented, the others see features that were computed once an image,
+and heads train together: it is the same computation.
 """
 
 import math
@@ -22,7 +22,7 @@ from pneumojax.config import with_overrides
 from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.jobs import Diverged, Job, Place
-from pneumojax.stage import Stage
+from pneumojax.stage import Stage, seed_of
 from pneumojax.systems import Fit, features
 
 
@@ -40,7 +40,13 @@ class System(NamedTuple):
         """What is compiled, with some fields of config.classifier changed."""
         config = with_overrides(self.config.classifier, overrides)
         chosen = tuning.choose(self.model, self.config.model.image_size, self.shapes, config, self.new)
-        return Recipe(self.model, config, chosen, self.config.model.dtype)
+        recipe = Recipe(self.model, config, chosen, self.config.model.dtype)
+        if config.standardise and not on_features(recipe):
+            raise BadInput(
+                "config.classifier.standardise=True: what is standardised are features in memory; give mode 'head' or "
+                "'last_k', no augmentation, and config.classifier.feature_memory"
+            )
+        return recipe
 
     def start(self, seed: int) -> dict:
         """{"params", "batch_stats"} to start from."""
@@ -89,7 +95,7 @@ def facts_of(system: System) -> dict:
 
 def on_features(recipe: Recipe) -> bool:
     """Whether it trains on features that are computed once an image."""
-    return recipe.config.mode == "head" and not augment.used(recipe.config)
+    return recipe.tuning.begin > 0 and recipe.config.feature_memory > 0 and not augment.used(recipe.config)
 
 
 def check(system: System, fits: Sequence[Fit], images: int) -> None:
@@ -112,18 +118,18 @@ def logits(
         if all(fit.done for fit in own):
             continue
         variables = system.start(own[0].init_seed)
-        frozen, seen, together = tuning.split(variables, recipe.tuning)[1], table, on_features(recipe)
-        if together:
+        frozen, seen = tuning.split(variables, recipe.tuning)[1], table
+        if on_features(recipe):
             with place.timings.of("features"):
                 seen = features.table_of(recipe, variables, table, system.config.model.image_size)
         trained = loop.train(
             classify.train_step,
-            [job_of(system, recipe, fit) for fit in own],
+            [job_of(system, recipe, fit, seen) for fit in own],
             seen,
             frozen,
             recipe,
             place,
-            together,
+            together=on_features(recipe) and recipe.config.mode == "head",
         )
         fit_of = {fit.stage: fit for fit in own}
         for job, state in trained:
@@ -134,12 +140,23 @@ def logits(
                 yield fit, classify.predict(classify.variables_of(state, frozen), seen, fit.tested, recipe)
 
 
-def job_of(system: System, recipe: Recipe, fit: Fit) -> Job:
-    """The training of one fit."""
+def job_of(system: System, recipe: Recipe, fit: Fit, table: Table) -> Job:
+    """The training of one fit on a table of images or features; of extra images a step takes as many as of the others.
+
+    Features are standardised by those of `fit.train` alone, so that arms with the same real images differ in nothing
+    but what they are trained on.
+    """
+    batch, scaling = recipe.config.batch_size, None
+    if recipe.config.standardise:
+        scaling = features.scaling_of(table, fit.train, recipe.config.predict_batch_size)
+    rows = loop.epochs(fit.train, batch, fit.steps, fit.seed)
+    if len(fit.extra):
+        beside = loop.epochs(fit.extra, batch, fit.steps, seed_of(fit.seed, "extra"))
+        rows = np.concatenate([rows, beside], 1)
     return Job(
         stage=fit.stage,
-        start=lambda: classify.start(recipe, tuning.split(system.start(fit.init_seed), recipe.tuning)[0]),
-        rows=loop.epochs(fit.train, recipe.config.batch_size, fit.steps, fit.seed),
+        start=lambda: classify.start(recipe, tuning.split(system.start(fit.init_seed), recipe.tuning)[0], scaling),
+        rows=rows,
         key=jax.random.key(fit.seed),
         fields={"rate": tuning.rates(fit.steps, recipe.config)},
         done=fit.done,
@@ -168,7 +185,11 @@ def classifier(run, stage: Stage):
     if run.config.model.weights != "none":
         variables = loop.newest(folder / "start", variables)
     trained, frozen = tuning.split(variables, recipe.tuning)
-    state = loop.newest(folder / stage.name, classify.start(recipe, trained))
+    scaling = None
+    if recipe.config.standardise:
+        channels = features.shape_of(recipe, run.config.model.image_size)[-1]
+        scaling = {name: np.zeros(channels, np.float32) for name in ("mean", "deviation")}
+    state = loop.newest(folder / stage.name, classify.start(recipe, trained, scaling))
     variables = classify.variables_of(state, frozen)
 
     def predict(images: np.ndarray) -> np.ndarray:

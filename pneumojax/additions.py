@@ -1,0 +1,82 @@
+"""The images that a study adds to its table: made by GANs, or of other images."""
+
+from collections.abc import Iterable
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+
+from pneumojax.data.table import Table
+from pneumojax.gan import train as gan_train
+from pneumojax.gan.drawing import Order, Recipe
+from pneumojax.gan.watch import Looks
+from pneumojax.jobs import Diverged, Place
+from pneumojax.plan import MADE, Block, Plans
+from pneumojax.stage import seed_of
+
+
+class Additions(NamedTuple):
+    """What is behind the real images in a study's table."""
+
+    images: np.ndarray  # uint8 [M, G, G], in the order of their rows; black where there is none
+    copies: np.ndarray | None  # int [M], the rows of real images that are shown moved instead; -1 for none
+    lost: dict[int, Diverged]  # rows that a GAN which diverged leaves black, and how it did
+    collapsed: dict[str, str]  # GANs whose pictures are all but the same, by stage, and how that shows
+
+
+def blocks(plans: Plans) -> Iterable[Block]:
+    """All that is added, in the order of rows."""
+    return (block for plan in plans.values() for block in plan.blocks)
+
+
+def nothing(first: int, count: int, size: int) -> Additions:
+    """`count` black images of size x size pixels, from row `first` on."""
+    return Additions(np.zeros((count - first, size, size), np.uint8), None, {}, {})
+
+
+def orders(plans: Plans, labels: dict[str, np.ndarray], module: ModuleType, config) -> dict[str, list[tuple]]:
+    """What is asked of GANs: kind of block → [(order, rows of what it makes)]; `labels` are those that each sees."""
+    found: dict[str, list[tuple]] = {kind: [] for kind in MADE}
+    for plan in plans.values():
+        for stage, (block, own) in plan.gan_stages(module, config.data.classes).items():
+            seen, inner = (rows[np.isin(labels[block.kind][rows], own)] for rows in (plan.seen_by_gan, plan.inner))
+            rows = {label: block.rows[block.labels == label] for label in own}
+            wanted, seed = {label: len(there) for label, there in rows.items()}, seed_of(config.seed, stage.name)
+            order = Order(stage, seen, wanted, seed, config.data.classes, inner)
+            found[block.kind].append((order, np.concatenate(list(rows.values()))))
+    return found
+
+
+def by_gans(
+    added: Additions, asked: list[tuple], recipe: Recipe, table: Table, place: Place, looks: Looks, first: int
+) -> Additions:
+    """With what GANs make that see the labels of `table`; `asked` as `orders` has it, of one kind."""
+    images, lost, collapsed = added.images.copy(), dict(added.lost), dict(added.collapsed)
+    made = gan_train.make(recipe, [order for order, _ in asked], table, place, looks)
+    for order, rows in asked:
+        stage, found = order.stage, made[order.stage]
+        if isinstance(found, Diverged):
+            named = found._replace(metric=f"{stage.name.rpartition('/')[2]}/{found.metric}")
+            lost |= dict.fromkeys(rows.tolist(), named)
+        else:
+            images[rows - first] = found
+            if why := gan_train.collapse(order, table, found):
+                collapsed[stage.name] = why
+    return added._replace(images=images, lost=lost, collapsed=collapsed)
+
+
+def of_others(added: Additions, plans: Plans, table: Table | None, first: int) -> Additions:
+    """With what is made of other images; `table` has the real ones at the GAN's size, if any is through that."""
+    images, lost = added.images.copy(), dict(added.lost)
+    copies = np.full(len(images), -1)
+    for block in blocks(plans):
+        own = block.rows - first
+        if block.kind == "low_resolution":
+            images[own] = np.asarray(table.examples[block.source])
+        elif block.kind == "shuffled":
+            images[own] = images[block.source - first]
+            pairs = zip(block.rows.tolist(), block.source.tolist(), strict=True)
+            lost |= {row: lost[source] for row, source in pairs if source in lost}
+        elif block.kind == "copies":
+            copies[own] = block.source
+    return added._replace(images=images, lost=lost, copies=copies if (copies >= 0).any() else None)

@@ -1,0 +1,67 @@
+"""The arms that `config.arms` names: their functions are found, called and checked."""
+
+import inspect
+
+import numpy as np
+
+from pneumojax import arms, lookup
+from pneumojax.arms import Arm
+from pneumojax.config import with_overrides
+from pneumojax.errors import BadInput, describe
+
+
+def arms_of(offer: arms.Offer, protocol: str, config, external) -> dict[str, Arm]:
+    """The arms of `config.arms` that have a place under a protocol, by the last part of their words."""
+    given = {word.rpartition(".")[2]: arm_of(word, offer) for word in config.arms}
+    found = {name: arm._replace(tests=arm.tests | external) for name, arm in given.items() if arm}
+    if not found:
+        raise BadInput(f"config.arms={config.arms}: none has a place under the protocol {protocol}; add 'without_gan'")
+    for name, arm in found.items():
+        if arm.against not in (None, *found):
+            why = "is not among them; add it"
+            if arm.against in given:
+                why = f"has no place under {protocol} with config.enlarge={config.enlarge}; give None there as well"
+            raise BadInput(f"config.arms={config.arms}: {name} counts against {arm.against}, which {why}")
+    return found
+
+
+def arm_of(word: str, offer: arms.Offer) -> Arm | None:
+    """What the function that `config.arms` names makes of an offer. Errors: BadInput, which names the word."""
+    function = lookup.function("pneumojax.arms", word, "config.arms")
+    try:
+        arm = function(offer)
+        if not isinstance(arm, Arm | None):
+            raise BadInput(f"it gives {type(arm).__name__}; let it give pneumojax.arms.Arm, or None for no place")
+        if arm is not None:
+            check_arm(arm, offer)
+    except Exception as error:  # a function may raise anything
+        kind = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
+        raise BadInput(f"config.arms: {word}: {kind}{describe(error)}") from error
+    return arm
+
+
+def own_modules(config) -> tuple[str, ...]:
+    """Files of the modules from elsewhere that `config.arms` names."""
+    functions = [lookup.function("pneumojax.arms", word, "config.arms") for word in config.arms if "." in word]
+    return tuple(sorted({inspect.getfile(function) for function in functions}))
+
+
+def check_arm(arm: Arm, offer: arms.Offer) -> None:
+    """Errors: BadInput for an arm that cannot be trained, or not be tested honestly."""
+    if not isinstance(arm.train, np.ndarray) or arm.train.dtype.kind != "i":
+        raise BadInput("its `train` is no int array; give rows, as offer.plain.real has them")
+    if not isinstance(arm.extra, np.ndarray) or arm.extra.dtype.kind != "i":
+        raise BadInput("its `extra` is no int array; give rows, as offer.pooled.generated has them")
+    offered = [rows for material in (offer.plain, offer.pooled) for rows in (material.real, material.generated)]
+    trained = np.concatenate([arm.train, arm.extra])
+    if not np.isin(trained, np.concatenate([*offered, *offer.controls.values()])).all():
+        raise BadInput("it trains on rows that it was not offered; take them from offer.plain, .pooled and .controls")
+    if np.isin(trained, np.concatenate([np.zeros(0, int), *arm.tests.values()])).any():
+        raise BadInput("it trains on images that it is tested on; leave them out of either")
+    if not len(arm.tests.get("test", ())):
+        raise BadInput("it has no image in its part 'test'; raise config.data.test_fraction or config.data.subset")
+    if not isinstance(arm.steps, int | np.integer) or arm.steps < 1:
+        raise BadInput(f"its `steps` are {arm.steps!r}; give a whole number above 0")
+    if own := {"steps", "epochs"} & set(arm.overrides):
+        raise BadInput(f"its `overrides` hold {min(own)}, which nothing reads; give the arm's `steps`")
+    with_overrides(offer.config, arm.overrides)
