@@ -190,6 +190,9 @@ def main() -> None:
     with cli.exit_codes():
         options = parser.parse_args()
     with cli.exit_codes(options.out, "--out"):
+        for flag, value in (("--images", options.images), ("--looks", options.looks)):
+            if value < 1:
+                raise BadInput(f"{flag}={value}: give 1 or more")
         rows, last = [], None
         kind = f"{options.minutes:g}min" if options.minutes else f"{options.images}images"
         for variant in options.variants:

@@ -137,3 +137,31 @@ def test_real_weights_tell_phantoms_apart_better_than_pixels_do():
 
     found = embedding.load("squeezenet", str(WEIGHTS), size=128).features(pictures)
     assert share(found) > 0.7 > 0.62 > share(pictures.reshape(len(pictures), -1))
+
+
+def test_the_command_writes_features_that_numpy_reads_without_pickle(xray_folder, tmp_path, capsys):
+    out = tmp_path / "features.npz"
+    embedding.main([f"--data={xray_folder}", "--features=resnet18", "--stage=layer1", "--size=32", f"--out={out}"])
+    found = np.load(out, allow_pickle=False)
+    assert str(out) in capsys.readouterr().out
+    count = len(found["names"])
+    assert found["features"].shape == (count, 64)
+    assert found["features"].dtype == np.float32
+    assert found["classes"].tolist() == ["NORMAL", "PNEUMONIA"]
+    assert found["embedding"] == "resnet18 to layer1 (random, seed 0)"
+    by_class = [name.split("/")[1] for name in found["names"].tolist()]
+    assert [found["classes"][label] for label in found["labels"]] == by_class
+    assert {len(found[name]) for name in ("labels", "patients", "parts", "subtypes")} == {count}
+
+
+def test_the_command_refuses_what_it_cannot_use_in_one_line(xray_folder, tmp_path, capsys):
+    for flags, line in (
+        (["--features=resnet9"], "error: --features='resnet9' is not known here"),
+        (["--stage=layer9"], "error: squeezenet has no stage 'layer9'"),
+        (["--weights=nowhere.pth"], "error: nowhere.pth"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            embedding.main([f"--data={xray_folder}", f"--out={tmp_path / 'f.npz'}", *flags])
+        assert end.value.code == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(line)
+    assert not (tmp_path / "f.npz").exists()

@@ -17,11 +17,12 @@ from runs import bits, call, error_of, finish, start, wait_for
 
 from configs import default
 from pneumojax import arms, classify, data, loop, models, predict, pretrained, run, tuning
+from pneumojax import config as configs
 from pneumojax.data.table import Index, Table
 from pneumojax.errors import BadInput, Diverged
 from pneumojax.jobs import Batch, Job
 from pneumojax.stage import Stage
-from pneumojax.systems import features
+from pneumojax.systems import features, finetune
 
 ROOT = Path(__file__).parents[1]
 MISSING = ("features.12.expand1x1", "features.12.expand3x3.bias", "classifier.1")
@@ -460,3 +461,51 @@ def test_logits_that_overflow_are_a_divergence(tiny, tmp_path):
     assert arm["diverged"] == {"trial": 0, "step": 6, "metric": "logits", "checkpoint": kept}
     assert (tmp_path / "run" / kept).is_dir()
     assert "logits is not finite after step 6" in (tmp_path / "run/report.html").read_text()
+
+
+def test_features_are_standardised_by_the_images_that_are_trained_on():
+    rng = np.random.default_rng(0)
+    examples = rng.normal(3.0, 5.0, (24, 3, 3, 4)).astype(np.float32)
+    examples[..., 2] = 7.0
+    rows = np.arange(1, 20, 2)
+    found = features.scaling_of(Table(jnp.asarray(examples), np.zeros(24, np.int32)), rows, 4)
+    np.testing.assert_allclose(found["mean"], examples[rows].mean((0, 1, 2)), rtol=1e-5)
+    expected = examples[rows].std((0, 1, 2), dtype=float)
+    np.testing.assert_allclose(found["deviation"][[0, 1, 3]], expected[[0, 1, 3]], rtol=1e-5)
+    assert np.isinf(found["deviation"][2])
+
+    model, variables = fresh("resnet18")
+    config = config_of(standardise=True)
+    chosen = tuning.choose(model, SIZE, variables, config, new_layers(variables, "fc"))
+    recipe = classify.Recipe(model, config, chosen)
+    x = rng.normal(size=(2, *features.shape_of(recipe, SIZE))).astype(np.float32)
+    channels = x.shape[-1]
+    scaling = {"mean": np.arange(channels, dtype=np.float32), "deviation": np.full(channels, 4.0, np.float32)}
+    state = classify.start(recipe, tuning.split(variables, chosen)[0], scaling)
+    whole = classify.variables_of(state, tuning.split(variables, chosen)[1])
+    by_hand = classify.from_features(recipe, variables, (x - scaling["mean"]) / 4, train=False)
+    np.testing.assert_allclose(classify.from_features(recipe, whole, x, train=False), by_hand, rtol=1e-5)
+    batch = Batch(jnp.asarray(x), jnp.array([0, 1]), {"rate": jnp.float32(0.1)})
+    after, _ = quick_step(state, batch, jax.random.key(0), tuning.split(variables, chosen)[1], recipe)
+    assert all(np.array_equal(after.scaling[name], scaling[name]) for name in scaling)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["head", "last_k"])
+def test_a_standardised_study_on_features_in_memory_predicts_from_its_workdir(mode, study, tmp_path):
+    flags, _ = study
+    given = {"classifier.mode": mode, "classifier.standardise": "True", "arms": "('without_gan',)"}
+    done = run.load(finish([*flags, *(f"--config.{name}={v}" for name, v in given.items())], tmp_path / "run"))
+    assert done.results["classifier"]["cached_features"] is True
+    said = joined(done, Stage(0, "clean", arm="without_gan"))
+    images = data.load(done.config.data, done.config.model.image_size)
+    rows = [images.names.index(name) for name in said.names]
+    found = predict.load(done, "trial0/clean/without_gan")(np.asarray(images.pixels)[rows])
+    np.testing.assert_allclose(found, said.logits, atol=1e-4 * np.abs(said.logits).max())
+    assert len(said.names) > 40
+
+
+def test_what_cannot_be_standardised_is_one_line(tiny_flags):
+    config = configs.load("configs/demo.py", ["--config.classifier.standardise=True"])
+    with pytest.raises(BadInput, match=r"^config.classifier.standardise=True: what is standardised are features"):
+        finetune.prepare(configs.frozen(config))

@@ -82,8 +82,8 @@ def check(system: System, fits: Sequence[Fit], images: int) -> None:
     protocols = sorted({fit.stage.protocol for fit in fits if not len(fit.inner)})
     if len(penalties) > 1 and protocols:
         raise BadInput(
-            f"config.evaluate.inner={inner}: {' and '.join(protocols)} keeps no part of the training patients to choose "
-            "the probe's penalty by; give 0.2 and config.protocols without 'paper', or one penalty alone in "
+            f"config.evaluate.inner={inner}: {' and '.join(protocols)} keeps no part of the training patients to "
+            "choose the probe's penalty by; give 0.2 and config.protocols without 'paper', or one penalty alone in "
             "config.system.penalties"
         )
 
