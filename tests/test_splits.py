@@ -359,15 +359,16 @@ def test_generated_images_lie_behind_all_others_each_once_and_in_its_class(class
     own = images(names[:-4], of_name[:-4], names[:-4], names[:-4])
     plans, _ = plan.draw(own, {"external/other": np.arange(len(names) - 4, len(names))}, len(names), c)
     world = plan.world(both, plans, classes)
-    made = [one.first_generated + np.arange(one.generated.sum()) for one in plans.values()]
+    made = [block.rows for one in plans.values() for block in one.blocks]
     assert np.concatenate(made).tolist() == list(range(len(names), len(world.names)))
     for one, rows in zip(plans.values(), made, strict=True):
-        assert [world.names[row] for row in rows] == generated_names(one.generated, classes)
+        generated = np.bincount(one.blocks[0].labels)
+        assert [world.names[row] for row in rows] == generated_names(generated, classes)
         assert [f"generated/{classes[world.labels[row]]}" for row in rows] == [
             world.names[row].rpartition("/")[0] for row in rows
         ]
-        assert one.generated.tolist() == [int(1.5 * n + 0.5) for n in np.bincount(own.labels[one.seen_by_gan])]
-        with_gan = one.arms["with_gan"]
+        assert generated.tolist() == [int(1.5 * n + 0.5) for n in np.bincount(own.labels[one.seen_by_gan])]
+        with_gan = next(arm for stage, arm in one.arms.items() if stage.arm == "with_gan")
         assert set(rows) <= {*with_gan.train, *(with_gan.tests["test"] if one.protocol == "paper" else ())}
         for arm in one.arms.values():
             assert arm.tests["external/other"].tolist() == list(range(len(names) - 4, len(names)))
@@ -413,13 +414,13 @@ def test_two_classes_keep_their_splits(protocols, fraction, enlarge, of_splits, 
     plans, overlapping = plan.draw(own, {}, len(own.names), c)
     names = np.array(plan.world(own, plans, c.data.classes).names)
     arms = {
-        f"{trial}/{protocol}/{name}": [
+        f"{stage.trial}/{stage.protocol}/{stage.arm}": [
             sorted(names[arm.train].tolist()),
             arm.steps,
             {part: names[rows].tolist() for part, rows in arm.tests.items()},
         ]
-        for (trial, protocol), one in plans.items()
-        for name, arm in one.arms.items()
+        for one in plans.values()
+        for stage, arm in one.arms.items()
     }
     found = [json.dumps(plan.record(plans, names.tolist())), json.dumps(arms, sort_keys=True)]
     assert [hashlib.sha256(text.encode()).hexdigest()[:16] for text in found] == [of_splits, of_arms]
