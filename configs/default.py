@@ -113,6 +113,7 @@ def get_config() -> ConfigDict:
     k.save_every = 490  # steps between checkpoints
 
     c.evaluate = e = ConfigDict()
-    e.resamples = 1000  # of patients in bootstraps; signs in tests are flipped 9,999 times at least
     e.declared = ("clean", "unseen", "with_gan")  # the contrast chosen before any result: protocol, part, arm
+    e.score = "accuracy"  # that it is judged by: accuracy, auc
+    e.margin = 0.01  # arms are equivalent within ± this fraction of it
     return c

@@ -102,7 +102,6 @@ def drawn(words, protocols=("clean",), enlarge=2.0, trials=(0,), classes=KINDS[:
     c.data.subset = (20, 20, 20)[: len(classes)]
     c.gan.batch_size = 4
     c.classifier.update({"batch_size": 4, "steps": 6, **classifier})
-    c.evaluate.resamples = 20
     images = phantom.load(c.data, 8)
     plans, _ = plan.draw(images, {}, len(images.names), configs.frozen(c))
     plan.check_batches(plans, images.labels, gan.load("dcgan"), c)

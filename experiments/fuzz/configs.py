@@ -195,9 +195,9 @@ def in_tuple(field: str, value: tuple) -> bool:
 def unknown(rng, folder: Path) -> tuple[str, str]:
     """A flag that sets no field, among others that do."""
     flag = pick(rng, FLAGS)
-    made, error = loaded(["--config.seed=3", flag, "--config.evaluate.resamples=9"][: rng.integers(2, 4)], FILES[0])
+    made, error = loaded(["--config.seed=3", flag, "--config.evaluate.margin=0.02"][: rng.integers(2, 4)], FILES[0])
     if error is None:
-        return "silent", f"{flag} is taken: seed {made.seed}, resamples {made.evaluate.resamples}"
+        return "silent", f"{flag} is taken: seed {made.seed}, margin {made.evaluate.margin}"
     name = flag.removeprefix("--").partition("=")[0]
     return ("refused", "") if name in error and "\n" not in error else ("wrong", f"{flag}: {error}")
 
