@@ -114,7 +114,7 @@ def temperature(margin: np.ndarray, labels: np.ndarray) -> tuple[float, str]:
 def reliability(chances: np.ndarray, labels: np.ndarray) -> list[list[float]]:
     """[[mean predicted, observed, images]…] of bins of equal mass; equal chances are in one bin."""
     ordered = np.sort(chances)
-    edges = np.unique(ordered[-(-np.arange(1, BINS) * len(chances) // BINS)])  # the first of each next bin
+    edges = np.unique(ordered[np.arange(1, BINS) * len(chances) // BINS])  # the first of each next bin
     at = np.searchsorted(edges, chances, "right")
     counts = np.bincount(at, minlength=len(edges) + 1)
     used = counts > 0
