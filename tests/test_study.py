@@ -220,6 +220,7 @@ def test_a_line_of_metrics_tells_its_step_trial_protocol_and_arm_or_gan(whole):
 def test_the_report_is_one_page_with_all_in_it(whole):
     page = (whole / "report.html").read_text()
     assert "These are phantoms, not X-rays" in page
+    assert "There is no p on phantoms" in page
     assert "Diverged" not in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     for text in (
