@@ -223,14 +223,7 @@ def test_the_report_is_one_page_with_all_in_it(whole):
     assert "There is no p on phantoms" in page
     assert "Diverged" not in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
-    for text in (
-        "98.97",
-        "There is no p on phantoms",
-        "as printed",
-        "declared beforehand",
-        "made by the GANs",
-        "test, generated images only",
-    ):
+    for text in ("98.97", "as printed", "declared beforehand", "made by the GANs", "test, generated images only"):
         assert text in page
     accuracy = load(whole)["protocols"]["clean"]["with_gan"]["unseen"]
     low, high = accuracy["interval"]["accuracy"]
