@@ -13,11 +13,13 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.special import ndtri
 
 from pneumojax import cli
+from pneumojax.errors import BadInput
 from pneumojax.evaluate.contrasts import SCORES, sign_flip, uncentred
-from pneumojax.evaluate.influence import Part, difference_of, gathered, mean_of, of_matrix
+from pneumojax.evaluate.influence import Part, difference_of, mean_of
 from pneumojax.evaluate.intervals import INDEPENDENT, of_patients, of_procedure, procedure_of_difference
 from pneumojax.evaluate.ranks import auc
 
@@ -64,35 +66,46 @@ def runs_of(level: float, deviation: float, shape, rng) -> np.ndarray:
     return np.clip(rng.beta(level * spread, (1 - level) * spread, shape), EDGE, 1 - EDGE)
 
 
-def part_of(right: np.ndarray, margin: np.ndarray, labels: np.ndarray, patients: list) -> Part:
-    """The part of a network that is right where `right` says so and ranks images by `margin`."""
-    cells = 2 * labels + np.where(right, labels, 1 - labels)
-    names, values, influence = of_matrix(cells, CLASSES)
-    area, own = auc(margin, labels == 1)
-    column = names.index("accuracy")
-    values, influence = np.array([values[column], area]), np.column_stack([influence[:, column], own])
-    return gathered(SCORES, values, influence, cells, patients, 2)
+class Images(NamedTuple):
+    """A test set, and what all networks have in common on it."""
+
+    labels: np.ndarray  # int [n]
+    names: list  # of the patients
+    of_patients: csr_array  # [P, n], which images are whose
+    counts: np.ndarray  # [P, 5], images as a `Part` has them; of those taken for a class there is no need
+    common: list[np.ndarray]  # by score [n]
+
+
+def images_of(setting: Setting, trial: int, rng) -> Images:
+    """Images of one trial; the first has the patient of the most images."""
+    labels, patients = patients_of(setting.test, trial == 0, rng)
+    names, codes = np.unique(patients + 100_000 * trial, return_inverse=True)
+    of_patients = csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))))
+    counts = of_patients @ np.column_stack([np.ones(len(codes)), labels == 0, labels == 1, labels == 0, labels == 1])
+    scale = np.sqrt(SHARES)
+    common = [scale[0] * rng.normal(size=len(names))[codes] + scale[1] * rng.normal(size=len(codes)) for _ in SCORES]
+    return Images(labels, names.tolist(), of_patients, counts, common)
+
+
+def part_of(images: Images, truth: np.ndarray, rng) -> Part:
+    """The part of a network whose accuracy and AUC on all images there could be are `truth`."""
+    seen = [own + np.sqrt(SHARES[2]) * rng.normal(size=len(own)) for own in images.common]
+    right = seen[0] < ndtri(truth[0])
+    area, influence = auc(seen[1] + images.labels * np.sqrt(2) * ndtri(truth[1]), images.labels == 1)
+    influence = np.column_stack([(right - right.mean()) / len(right), influence])
+    values = np.array([right.mean(), area])
+    return Part(SCORES, values, images.names, images.of_patients @ influence, images.counts)
 
 
 def simulated(setting: Setting, rng) -> tuple[list[list[Part]], np.ndarray]:
     """Both arms' parts, a trial each, and the accuracy and AUC of their networks: [2 arms, T, 2]."""
     truth = runs_of(setting.level, setting.deviation, (2, setting.trials, 2), rng)
     arms: list[list[Part]] = [[], []]
-    scale, shared = np.sqrt(SHARES), SETS[setting.test][2]
     for trial in range(setting.trials):
-        if trial == 0 or not shared:
-            labels, patients = patients_of(setting.test, trial == 0, rng)
-            codes = np.unique(patients, return_inverse=True)[1]
-            common = [
-                scale[0] * rng.normal(size=codes.max() + 1)[codes] + scale[1] * rng.normal(size=len(codes))
-                for _ in SCORES
-            ]
-            names = (patients if shared else patients + 100_000 * trial).tolist()
+        if trial == 0 or not SETS[setting.test][2]:
+            images = images_of(setting, trial, rng)
         for arm in (0, 1):
-            seen = [own + scale[2] * rng.normal(size=len(codes)) for own in common]
-            right = seen[0] < ndtri(truth[arm, trial, 0])
-            margin = seen[1] + labels * np.sqrt(2) * ndtri(truth[arm, trial, 1])
-            arms[arm].append(part_of(right, margin, labels, names))
+            arms[arm].append(part_of(images, truth[arm, trial], rng))
     return arms, truth
 
 
@@ -132,6 +145,8 @@ def main(arguments=None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     with cli.exit_codes():
         options = parser.parse_args(arguments)
+        if options.repeats < 1:
+            raise BadInput(f"--repeats={options.repeats}: give 1 or more")
         heads = [*("test set", "trials", "score near", "runs ± points")]
         heads += [
             f"{what}, {name}" for what in ("(a) holds", "(b) holds", "(a) p < 0.05", "(b) p < 0.05") for name in SCORES

@@ -52,6 +52,15 @@ def test_a_slope_that_cannot_be_is_null():
         assert found["intercept"] is not None
 
 
+def test_chances_of_0_and_1_alone_have_no_intercept():
+    """Logits in the thousands, some wrong."""
+    far = 4000.0 * np.repeat([-1, 1], 20) * np.where(np.arange(40) % 10 == 3, -1, 1)
+    found = calibration([prediction(np.repeat([0, 1], 20), far)], [None])["before"]
+    assert found["intercept"] is found["interval"]["intercept"] is None
+    assert found["slope"] * 4000 == pytest.approx(np.log(9), rel=1e-6)  # nine of ten are right
+    assert found["ece"] == pytest.approx(0.1)
+
+
 def test_reliability_is_scikit_learns_of_equal_mass():
     margin, labels = plain(drawn())
     observed, predicted = calibration_curve(labels, expit(margin), n_bins=15, strategy="quantile")

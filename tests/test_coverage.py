@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from runs import call, error_of
 
+from experiments import coverage
 from experiments.coverage import SETS, Setting, measured, patients_of
 
 
@@ -28,3 +30,12 @@ def test_intervals_of_the_procedure_hold_where_runs_differ_and_a_patients_p_does
     assert found["b"].min() > 0.9
     assert found["type_1_b"].max() <= 0.1
     assert found["type_1_a"].min() > 0.4  # why help or harm is said from the procedure alone
+
+
+def test_the_table_has_a_row_a_setting(monkeypatch, capsys):
+    monkeypatch.setattr(coverage, "settings", lambda: [Setting(0.5, 0.0, 3, "small"), Setting(0.9, 0.025, 3, "small")])
+    assert call(coverage.main, "--repeats=2")[0] == 0
+    head, line, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split(" | ")[:4] for row in rows] == [["| small", "3", "50", "0"], ["| small", "3", "90", "2.5"]]
+    assert {line.count("|"), *(row.count("|") for row in rows)} == {head.count("|")} == {13}
+    assert error_of(call(coverage.main, "--repeats=0"), 2)[0] == "--repeats=0: give 1 or more"

@@ -171,6 +171,7 @@ def in_range(field: str, value, of) -> bool:
         "enlarge": 1 <= value <= 1000,
         "data.test_fraction": 0 < value < 1,
         "data.fraction": 0 < value <= 1,
+        "evaluate.margin": 0 < value < 1,
         "data.folds": value >= 2,
         "classifier.warmup": 0 <= value <= 1,
         "classifier.shear": 0 <= value < 90,

@@ -15,6 +15,7 @@ COLDEST, HOTTEST = 1e-3, 1e3  # temperatures looked at
 NAMES = ("intercept", "slope")
 NO_INNER = "no part of the training patients was kept from this network"
 TURNS = 100  # of Newton's method
+FLAT = 1e-9  # curvature of a likelihood that has no peak to speak of
 
 
 def calibration(predictions: Sequence[Prediction], inner: Sequence[Prediction | None]) -> dict | None:
@@ -69,7 +70,10 @@ def intercept_of(margin: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndar
     far = np.abs(margin).max() + 50
     value = brentq(lambda added: (labels - expit(margin + added)).sum(), -far, far)
     chance = expit(margin + value)
-    return value, (labels - chance) / (chance * (1 - chance)).sum()
+    bent = (chance * (1 - chance)).sum()
+    if bent < FLAT:  # chances of 0 and 1 alone: many values will do
+        return np.nan, np.full(len(margin), np.nan)
+    return value, (labels - chance) / bent
 
 
 def slope_of(margin: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
@@ -86,6 +90,8 @@ def slope_of(margin: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]
     for _ in range(TURNS):
         chance = expit(design @ fitted)
         bent = (design * (chance * (1 - chance))[:, None]).T @ design
+        if np.linalg.eigvalsh(bent)[0] < FLAT:
+            return np.nan, np.full(len(margin), np.nan)
         step = np.linalg.solve(bent, design.T @ (labels - chance))
         fitted = fitted + step / max(1.0, np.abs(step).max())  # full steps leap from one end to the other
         if np.abs(step).max() < 1e-10:
