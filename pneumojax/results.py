@@ -60,8 +60,10 @@ def designs(config) -> dict[str, evaluate.Design]:
 
 def arm_of(known: dict, scores: dict | None) -> dict:
     """An ARM: what was known of it and its scores, if any of its trials has some."""
-    whole = {trial.pop("trial"): trial for trial in scores["trials"]} if scores else {}
-    trials = [row | whole.get(trial, {}) for trial, row in sorted(known["trials"].items())]
+    whole: dict[int, list[dict]] = {}  # an entry a pair of seeds
+    for entry in scores["trials"] if scores else ():
+        whole.setdefault(entry["trial"], []).append(entry)
+    trials = [row | entry for trial, row in sorted(known["trials"].items()) for entry in whole.get(trial, [{}])]
     arm = {**known, **(scores or {}), "trials": trials}
     failed = [{"trial": row["trial"], **row["diverged"]} for row in trials if "diverged" in row]
     return arm | ({"diverged": failed[0]} if failed else {})

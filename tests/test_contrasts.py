@@ -252,5 +252,6 @@ def test_no_p_is_given_where_none_was_asked_for():
     tested, untested = (contrast(treated, [*control, *again], tested=own) for own in (True, False))
     for row in (untested, untested["same_procedure"]):
         assert row["patients"]["p_value"] is row["procedure"]["p_value"] is None
-    assert untested["p_holm"] is None
+    assert untested["p_holm"] is untested["equivalent"] is None
+    assert tested["equivalent"] is False
     assert untested["procedure"]["interval"] == tested["procedure"]["interval"]

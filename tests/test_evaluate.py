@@ -8,7 +8,8 @@ from answers import CLASSES, prediction
 from scipy import stats
 from sklearn import metrics
 
-from pneumojax import evaluate, paper
+from configs import default
+from pneumojax import evaluate, paper, results
 from pneumojax.errors import BadInput
 
 THREE = ("NORMAL", "BACTERIA", "VIRUS")
@@ -272,6 +273,37 @@ def test_seeds_count_alike_within_a_trial_and_trials_among_each_other():
     arm = evaluate.score_arm(rows, CLASSES)
     assert arm["mean"]["accuracy"] == pytest.approx(0.5)
     assert arm["std"]["accuracy"] == pytest.approx(np.std([0.75, 0.25], ddof=1))
+
+
+def test_every_pair_of_seeds_is_a_row_of_the_results():
+    c = default.get_config()
+    rows = [prediction([0, 1], [-1.0, 1.0], trial=t, gan_seed=g) for t in (0, 1) for g in (0, 1)]
+    known = {"title": "with GAN", "against": None, "overrides": {}}
+    known["trials"] = {t: {"trial": t, "train": 40 + t} for t in (0, 1, 2)}
+    found = results.scored({"clean": {"with_gan": known}}, rows, c)["protocols"]["clean"]["with_gan"]["trials"]
+    told = [(row["trial"], row["train"], row.get("gan_seed"), row.get("test")) for row in found]
+    assert told == [(0, 40, 0, 2), (0, 40, 1, 2), (1, 41, 0, 2), (1, 41, 1, 2), (2, 42, None, None)]
+
+
+def test_what_trials_share_is_known_by_protocol():
+    c = default.get_config()
+    c.data.folds, c.data.fraction = 5, 0.5
+    assert results.designs(c)["patient_kfold"].overlap == pytest.approx(1 / 2)  # a fifth to test, two to train on
+    assert results.designs(c)["official"].why == "trials share their training images"
+    rows = [noisy_trial(t, protocol) for protocol in ("official", "patient_kfold", "clean") for t in range(3)]
+    known = {"title": "with GAN", "against": None, "overrides": {}, "trials": {}}
+    protocols = results.scored({p.protocol: {"with_gan": known} for p in rows}, rows, c)["protocols"]
+    official, folds, clean = (protocols[name]["with_gan"] for name in ("official", "patient_kfold", "clean"))
+    assert (official["procedure"], official["procedure_why"]) == (None, "trials share their training images")
+    assert folds["interval"] == clean["interval"]
+    widths = [np.diff(one["procedure"]["accuracy"]["interval"])[0] for one in (folds, clean)]
+    assert widths[0] > widths[1]
+
+
+def noisy_trial(trial, protocol):
+    rng = np.random.default_rng(trial)
+    labels = np.arange(400) % 2
+    return prediction(labels, rng.normal((1 + trial) * (labels - 0.5), 1.0), trial=trial, protocol=protocol)
 
 
 def test_collapsed_networks_are_counted_and_stay_in_the_means():

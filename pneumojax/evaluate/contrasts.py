@@ -34,9 +34,9 @@ def contrasts(predictions, against: dict[tuple[str, str], str | None], classes, 
     """Each arm and the one that it counts against, (protocol, arm) → arm, on unseen and test images, by each score.
 
     Only trials that both have count, and only where both are of the same images in each. `equivalent` tells, of the
-    declared contrast, whether the 90% interval of the procedure lies within the margin. `same_procedure` is the A/A
-    contrast: what another seed does to the control. `p_holm` corrects all but the declared by Holm's method: their p of
-    the procedure, or where there is none, of the patients. Where a p cannot be had it is None, and not counted.
+    declared contrast where p are given, whether the procedure's 90% interval lies within the margin. `same_procedure`
+    is the A/A contrast: what another seed does to the control. `p_holm` corrects all but the declared by Holm's method:
+    their p of the procedure, or where there is none, of the patients. A p that cannot be had is None, and not counted.
     """
     result = []
     for protocol in dict.fromkeys(p.protocol for p in predictions):
@@ -113,7 +113,7 @@ def contrast(sides: Sides, parts: Mapping[int, Part], classes, design: Design, t
         row = {"score": name, "difference": number(value)}
         row["patients"] = {"interval": straight(value, error, whole.patients[i] - 1), "p_value": p}
         row |= procedure_of_difference(whole, i, design)
-        row["equivalent"] = equivalent(whole, i, design, terms.margin)
+        row["equivalent"] = equivalent(whole, i, design, terms.margin) if terms.tested else None
         if row["procedure"] and not terms.tested:
             row["procedure"]["p_value"] = None
         rows.append(row)
