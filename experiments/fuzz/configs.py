@@ -40,6 +40,7 @@ CHOICES = {
     "classifier.optimizer": ("sgd", "adam", "adamw"),
     "classifier.schedule": ("constant", "linear", "cosine"),
     "classifier.feature_dtype": ("float32", "bfloat16"),
+    "evaluate.score": ("accuracy", "auc"),
 }
 FREE = ("data.dir", "data.cache", "gan.cache", "model.cache")  # any text that can be a path
 BELOW_ONE = ("gan.beta1", "gan.beta2", "classifier.momentum", "classifier.zoom")
