@@ -120,6 +120,7 @@ def get_config() -> ConfigDict:
     # of the training patients a part that GANs and classifiers do not see, to choose by it what is to be chosen:
     # a probe's penalty, thresholds, a temperature; not under the protocol paper
     e.inner = 0.0
-    e.resamples = 1000  # of patients in bootstraps; signs in tests are flipped 9,999 times at least
     e.declared = ("clean", "unseen", "with_gan")  # the contrast chosen before any result: protocol, part, arm
+    e.score = "accuracy"  # that it is judged by: accuracy, auc
+    e.margin = 0.01  # arms are equivalent within ± this fraction of it
     return c

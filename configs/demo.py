@@ -37,5 +37,4 @@ def get_config():
     c.classifier.learning_rate = 0.03
     c.classifier.log_every = 20
     c.classifier.save_every = 80
-    c.evaluate.resamples = 500
     return c

@@ -24,7 +24,10 @@ LATER = (
     "classifier.standardise",
     "evaluate.inner",
     *QUALITY,
+    "evaluate.score",
+    "evaluate.margin",
 )  # fields that finished runs of the same schema may be older than
+GONE = ("evaluate.resamples",)  # fields that such runs may have and nothing reads any more
 MAY_BE_EMPTY = ("data.dir", "gan.cache")  # where default.py says what that means
 
 
@@ -172,13 +175,13 @@ def with_overrides(classifier: FrozenConfigDict, overrides: dict) -> FrozenConfi
 
 
 def of_run(written: dict) -> dict:
-    """A run's config as its file has it, with the defaults of fields that came later.
+    """A run's config as its file has it, with the defaults of fields that came later and without those that went.
 
     The own fields of modules are left to the modules, which need not be here to read a run.
 
     Errors: ValueError for a field of configs/default.py that is lacking or by itself cannot be.
     """
-    given, common = flat(written), defaults()
+    given, common = {field: value for field, value in flat(written).items() if field not in GONE}, defaults()
     given |= {field: common[field] for field in LATER if field not in given}
     if lacking := common.keys() - given.keys():
         raise ValueError(f"config.{min(lacking)} is lacking")

@@ -39,20 +39,35 @@ def replicate(row: dict) -> tuple[int, int, int]:
 
 def scored(arms: Arms, predictions: list[Prediction], config) -> dict:
     """{"protocols": {protocol: {arm: ARM}}, "contrasts": […]} of the contract."""
-    classes, settings = config.data.classes, (config.evaluate.resamples, config.seed)
-    scores = evaluate.score_all(evaluate.broken_down(predictions), classes, *settings)
+    classes, known = config.data.classes, designs(config)
+    scores = evaluate.score_all(evaluate.broken_down(predictions), classes, known)
     protocols = {
         protocol: {name: arm_of(known, scores.get(protocol, {}).get(name)) for name, known in of_protocol.items()}
         for protocol, of_protocol in arms.items()
     }
     against = {
-        (protocol, name): known["against"]
+        (protocol, name): (known["against"], *(other for other in known.get("also", ()) if other in of_protocol))
         for protocol, of_protocol in arms.items()
         for name, known in of_protocol.items()
+        if known["against"]
     }
+    terms = evaluate.Terms(
+        declared=tuple(config.evaluate.declared),
+        score=config.evaluate.score,
+        margin=config.evaluate.margin,
+        tested=config.data.name != "phantom",
+        seed=config.seed,
+        designs=known,
+    )
+    return {"protocols": protocols, "contrasts": evaluate.contrasts(predictions, against, classes, terms)}
+
+
+def designs(config) -> dict[str, evaluate.Design]:
+    """The protocols whose trials are no independent draws of the procedure, and what that does."""
+    of_folds = 1 / ((config.data.folds - 1) * config.data.fraction)  # test images a training image
     return {
-        "protocols": protocols,
-        "contrasts": evaluate.contrasts(predictions, against, tuple(config.evaluate.declared), *settings),
+        "official": evaluate.Design(why="trials share their training images"),
+        "patient_kfold": evaluate.Design(overlap=of_folds),
     }
 
 

@@ -7,6 +7,7 @@ from unicodedata import normalize
 
 from pneumojax.data.decode import FITS
 from pneumojax.data.levels import WINDOWS
+from pneumojax.evaluate.contrasts import SCORES
 from pneumojax.protocols import PROTOCOLS
 from pneumojax.tuning import MODES, SCHEDULES
 
@@ -31,6 +32,7 @@ CHOICES = {
     "classifier.optimizer": ("sgd", "adam", "adamw"),
     "classifier.schedule": SCHEDULES,
     "classifier.feature_dtype": ("float32", "bfloat16"),
+    "evaluate.score": SCORES,
 }
 
 
@@ -111,6 +113,7 @@ RULES = {field: (lambda v, of=of: v in of, f"give one of {', '.join(of)}") for f
     "model.allow_missing": (_texts, "give names, all different, e.g. \"('classifier.1',)\""),
     "classifier.warmup": (lambda v: 0 <= v <= 1, "give a fraction within 0…1"),
     "classifier.shear": (lambda v: 0 <= v < 90, "give degrees from 0, below 90"),
+    "evaluate.margin": (lambda v: 0 < v < 1, "give a fraction within 0…1"),
     "evaluate.declared": (
         lambda v: len(v) == 3 and _texts(v),
         "give protocol, part and arm, e.g. \"('clean', 'unseen', 'with_gan')\"",

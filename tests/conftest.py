@@ -52,7 +52,6 @@ TINY = {
     "classifier.log_every": 2,
     "classifier.save_every": 4,
     "classifier.predict_batch_size": 16,
-    "evaluate.resamples": 50,
 }
 
 

@@ -267,7 +267,8 @@ def test_a_model_is_built_from_its_own_fields(module, file):
         *(("classifier.zoom", value) for value in (-0.1, 1.0)),
         *(("classifier.shear", value) for value in (-1.0, 90.0)),
         ("classifier.warmup", 1.5),
-        ("evaluate.resamples", 0),
+        ("evaluate.score", "f1_macro"),
+        *(("evaluate.margin", value) for value in (0.0, 1.0)),
         *(("evaluate.declared", value) for value in (("clean", "test"), ("clean", "test", 3))),
     ],
 )

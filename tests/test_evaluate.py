@@ -1,40 +1,18 @@
-"""Scores against the paper's own tables and scikit-learn, intervals and tests against what theory says of them."""
+"""Scores against the paper's own tables and scikit-learn, and what results.json has of parts and arms."""
 
 import json
 
 import numpy as np
 import pytest
+from answers import CLASSES, prediction
 from scipy import stats
 from sklearn import metrics
 
-from pneumojax import evaluate, paper
+from configs import default
+from pneumojax import evaluate, paper, results
 from pneumojax.errors import BadInput
-from pneumojax.evaluate import Prediction, intervals
-from pneumojax.evaluate.contrasts import contrast, sign_flip
-from pneumojax.evaluate.scores import auc
 
-CLASSES = ("NORMAL", "PNEUMONIA")
 THREE = ("NORMAL", "BACTERIA", "VIRUS")
-AGAINST = {("clean", "without_gan"): None} | dict.fromkeys(
-    [("clean", "with_gan"), ("clean", "with_gan_epochs")], "without_gan"
-)
-DECLARED = ("clean", "unseen", "with_gan")
-
-
-def prediction(labels, margins, patients=None, **kwargs) -> Prediction:
-    """Of two classes by margins [n], or of K by logits [n, K]."""
-    labels = np.asarray(labels, np.int32)
-    logits = np.asarray(margins, np.float32)
-    if logits.ndim == 1:
-        logits = np.stack([np.zeros_like(logits), logits], 1)
-    names = [f"image{i}" for i in range(len(labels))]
-    unknown = [""] * len(labels)
-    fields = {"protocol": "clean", "arm": "with_gan", "trial": 0, "part": "test", "names": names} | kwargs
-    return Prediction(
-        **({"parts": unknown, "subtypes": unknown, "patients": list(patients or names)} | fields),
-        labels=labels,
-        logits=logits,
-    )
 
 
 @pytest.fixture
@@ -69,7 +47,7 @@ def test_parts_by_folder_and_subtype():
     ]
     virus = rows[6]
     assert (virus.names, virus.patients, virus.parts) == (["image0", "image5"], ["image0", "image5"], ["train", "val"])
-    assert evaluate.score_part(rows[4], CLASSES, 10, 0)["confusion_matrix"] == [[0, 0], [1, 1]]
+    assert evaluate.score_part(rows[4], CLASSES)["confusion_matrix"] == [[0, 0], [1, 1]]
     assert [p.part for p in evaluate.broken_down([first])[1:]][:3] == ["test/train", "test/val", "test/test"]
     assert evaluate.broken_down([prediction([1] * 5, [1] * 5, subtypes=["virus"] * 5)])[1:] == []
 
@@ -117,7 +95,7 @@ def test_the_papers_precision_is_macro_recall_so_no_transposed_matrix_passes():
 
 def test_scores_are_scikit_learns(noisy):
     predicted = np.argmax(noisy.logits, 1)
-    result = evaluate.score_part(noisy, CLASSES, 20, 0)
+    result = evaluate.score_part(noisy, CLASSES)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(noisy.labels, predicted)
     expected = {
         "accuracy": metrics.accuracy_score(noisy.labels, predicted),
@@ -129,18 +107,15 @@ def test_scores_are_scikit_learns(noisy):
         "precision_pneumonia": precision[1],
         "recall_normal": recall[0],
         "recall_pneumonia": recall[1],
+        "balanced_accuracy": metrics.balanced_accuracy_score(noisy.labels, predicted),
+        "mcc": metrics.matthews_corrcoef(noisy.labels, predicted),
         "auc": metrics.roc_auc_score(noisy.labels, noisy.margins[1]),
+        "auprc": metrics.average_precision_score(noisy.labels, noisy.margins[1]),
+        "brier": metrics.brier_score_loss(noisy.labels, 1 / (1 + np.exp(-noisy.margins[1].astype(float)))),
     }
     assert result["scores"] == pytest.approx(expected, abs=1e-12)
     assert result["confusion_matrix"] == metrics.confusion_matrix(noisy.labels, predicted).tolist()
     assert result["images"] == 60
-
-
-def test_weighted_auc_is_scikit_learns(noisy):
-    weights = np.random.default_rng(2).integers(0, 4, (3, 60)).astype(float)
-    expected = [metrics.roc_auc_score(noisy.labels, noisy.margins[1], sample_weight=w) for w in weights]
-    of = auc(noisy.margins[1], noisy.labels == 1, np.arange(60))
-    np.testing.assert_allclose(of(weights), expected, atol=1e-12)
 
 
 def test_zero_over_zero_is_zero():
@@ -155,6 +130,8 @@ def test_zero_over_zero_is_zero():
             "precision_pneumonia": 1.0,
             "recall_normal": 0.0,
             "recall_pneumonia": 1.0,
+            "balanced_accuracy": 0.5,
+            "mcc": 0.0,
         }
     )
 
@@ -166,7 +143,7 @@ def test_a_matrix_of_other_classes_is_refused():
 
 def test_three_classes_are_scikit_learns(three):
     predicted = np.argmax(three.logits, 1)
-    result = evaluate.score_part(three, THREE, 20, 0)
+    result = evaluate.score_part(three, THREE)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(three.labels, predicted)
     logits = three.logits.astype(float)
     softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -179,8 +156,12 @@ def test_three_classes_are_scikit_learns(three):
         "f1_paper": 2 / (1 / precision.mean() + 1 / recall.mean()),
         **dict(zip(("precision_normal", "precision_bacteria", "precision_virus"), precision, strict=True)),
         **dict(zip(("recall_normal", "recall_bacteria", "recall_virus"), recall, strict=True)),
+        "balanced_accuracy": metrics.balanced_accuracy_score(three.labels, predicted),
+        "mcc": metrics.matthews_corrcoef(three.labels, predicted),
         "auc": metrics.roc_auc_score(three.labels, softmax, multi_class="ovr"),
+        "auprc": metrics.average_precision_score(three.labels, softmax),
         **dict(zip(("auc_normal", "auc_bacteria", "auc_virus"), each, strict=True)),
+        "brier": metrics.brier_score_loss(three.labels, softmax, scale_by_half=True),
     }
     assert result["scores"] == pytest.approx(expected, abs=1e-12)
     assert list(result["scores"]) == list(result["interval"]) == list(expected)
@@ -191,17 +172,18 @@ def test_three_classes_are_scikit_learns(three):
 
 def test_scores_of_a_class_without_images_are_null():
     """Two images of PNEUMONIA, one found: recall 1/2, of NORMAL nothing can be said though one is taken for it."""
-    part = evaluate.score_part(prediction([1, 1], [1.0, -2.0]), CLASSES, 10, 0)
-    known = {"accuracy": 0.5, "precision_pneumonia": 1.0, "recall_pneumonia": 0.5}
-    names = [*evaluate.scores(np.eye(2)), "auc"]
+    part = evaluate.score_part(prediction([1, 1], [1.0, -2.0]), CLASSES)
+    brier = ((1 - 1 / (1 + np.exp(-1))) ** 2 + (1 - 1 / (1 + np.exp(2))) ** 2) / 2
+    known = {"accuracy": 0.5, "precision_pneumonia": 1.0, "recall_pneumonia": 0.5, "brier": pytest.approx(brier)}
+    names = [*evaluate.scores(np.eye(2)), "auc", "auprc", "brier"]
     assert part["scores"] == dict.fromkeys(names) | known
-    assert [name for name in names if part["interval"][name] is not None] == [*known]
-    assert part["interval"]["accuracy"] == [0.0, 1.0]
+    told = ["accuracy", "recall_pneumonia", "brier"]  # a precision of one patient has no interval
+    assert [name for name in names if part["interval"][name] is not None] == told
 
 
 def test_a_third_class_without_images_leaves_the_others_scores():
     logits = [[2, 1, 0], [0, 2, 1], [1, 0, 2], [0, 2, 1]]  # the third image is taken for the class that has none
-    part = evaluate.score_part(prediction([0, 1, 1, 1], logits), THREE, 50, 0)
+    part = evaluate.score_part(prediction([0, 1, 1, 1], logits), THREE)
     known = {
         "accuracy": 0.75,
         "precision_normal": 1.0,
@@ -210,34 +192,28 @@ def test_a_third_class_without_images_leaves_the_others_scores():
         "recall_bacteria": pytest.approx(2 / 3),
         "auc_normal": 1.0,
         "auc_bacteria": pytest.approx(2 / 3),
+        "brier": pytest.approx((3 * 0.09005 + 0.66518) / 4, abs=1e-4),  # chances of 0.665, 0.245, 0.090
     }
     names = part["scores"]
     assert part["scores"] == dict.fromkeys(names) | known
-    assert [name for name in names if part["interval"][name] is not None] == [*known]
+    told = ["accuracy", "precision_bacteria", "recall_bacteria", "brier"]  # the others are of one patient
+    assert [name for name in names if part["interval"][name] is not None] == told
 
 
 def test_a_precision_with_nothing_predicted_stays_zero():
-    part = evaluate.score_part(prediction([0, 1, 1], [1.0, 2.0, 3.0]), CLASSES, 50, 0)
+    part = evaluate.score_part(prediction([0, 1, 1], [1.0, 2.0, 3.0]), CLASSES)
     assert part["scores"]["precision_normal"] == part["scores"]["recall_normal"] == 0.0
     assert part["scores"]["precision_macro"] == pytest.approx(1 / 3)
     assert part["scores"]["auc"] == 1.0
-    assert part["interval"]["precision_normal"] == [0.0, 0.0]
-
-
-def test_resamples_without_a_class_are_left_out_of_its_intervals():
-    """One NORMAL image of four, always right: where it is drawn at all, its recall is 1."""
-    part = evaluate.score_part(prediction([0, 1, 1, 1], [-1.0, 1.0, 1.0, -1.0]), CLASSES, 4000, 0)
-    assert part["interval"]["recall_normal"] == [1.0, 1.0]
-    assert part["interval"]["accuracy"][0] == 0.25
-    assert part["interval"]["recall_macro"][0] == 0.5  # (1 + 0) / 2
+    assert part["interval"]["precision_normal"] is None  # it is of no patient
 
 
 def test_an_undefined_score_of_one_trial_is_null_over_trials():
     trials = [prediction([0, 1], [-1.0, 1.0]), prediction([1, 1], [1.0, -1.0], trial=1)]
-    arm = evaluate.score_arm(trials, CLASSES, 20, 0)
+    arm = evaluate.score_arm(trials, CLASSES)
     for summary in (arm["mean"], arm["std"], arm["interval"]):
         assert [name for name, value in summary.items() if value is not None] == [
-            *("accuracy", "precision_pneumonia", "recall_pneumonia")
+            *("accuracy", "precision_pneumonia", "recall_pneumonia", "brier")
         ]
     assert arm["mean"]["accuracy"] == 0.75
     assert arm["trials"][0]["scores"]["auc"] == 1.0
@@ -248,13 +224,15 @@ def test_parts_without_images_are_absent():
     labels = {"test": [0, 1], "unseen": [], "external/nih": [1]}
     rows = [prediction(own, [1.0] * len(own), part=part) for part, own in labels.items()]
     later = [p._replace(trial=1) for p in (rows[0], prediction([0], [1.0], part="unseen"))]
-    arm = evaluate.score_arm(rows, CLASSES, 20, 0)
-    assert [*arm] == ["trials", "mean", "std", "interval", "external/nih"]
+    arm = evaluate.score_arm(rows, CLASSES)
+    summary = ["mean", "std", "interval", "procedure", "procedure_why", "calibration", "operating", "decision_curve"]
+    assert [*arm] == ["trials", *summary, "collapsed", "subgroups", "external/nih"]
+    assert [*arm["external/nih"]] == summary
     assert [*arm["trials"][0]] == ["trial", "test", "confusion_matrix", "scores", "interval", "external/nih"]
-    both = evaluate.score_arm(rows + later, CLASSES, 20, 0)
+    both = evaluate.score_arm(rows + later, CLASSES)
     assert [("unseen" in trial, "external/nih" in trial) for trial in both["trials"]] == [(False, True), (True, False)]
     assert both["unseen"]["mean"]["accuracy"] == 0.0
-    empty = evaluate.score_arm([prediction([], [])], CLASSES, 20, 0)["trials"][0]
+    empty = evaluate.score_arm([prediction([], [])], CLASSES)["trials"][0]
     assert empty["test"] == 0
     assert set(empty["scores"].values()) == set(empty["interval"].values()) == {None}
 
@@ -263,187 +241,110 @@ def test_each_pair_of_seeds_is_an_entry():
     rows = [
         prediction([1, 1], [1.0, 1.0 - 2 * g], gan_seed=g, part=part) for g in (0, 1) for part in ("test", "unseen")
     ]
-    arm = evaluate.score_arm(rows, CLASSES, 20, 0)
+    arm = evaluate.score_arm(rows, CLASSES)
     assert [(e["trial"], e["gan_seed"], e["classifier_seed"]) for e in arm["trials"]] == [(0, 0, 0), (0, 1, 0)]
     assert [e["unseen"]["scores"]["accuracy"] for e in arm["trials"]] == [1.0, 0.5]
     assert arm["mean"]["accuracy"] == 0.75
-    assert "gan_seed" not in evaluate.score_arm(rows[:2], CLASSES, 20, 0)["trials"][0]
+    assert "gan_seed" not in evaluate.score_arm(rows[:2], CLASSES)["trials"][0]
 
 
 def test_scores_are_kept_by_protocol_and_arm(noisy):
     rows = [noisy, noisy._replace(arm="without_gan"), noisy._replace(protocol="official")]
-    result = evaluate.score_all(rows, CLASSES, 20, 0)
+    result = evaluate.score_all(rows, CLASSES, {})
     assert {protocol: [*arms] for protocol, arms in result.items()} == {
         "clean": ["with_gan", "without_gan"],
         "official": ["with_gan"],
     }
-    assert result["official"]["with_gan"] == evaluate.score_arm(rows[2:], CLASSES, 20, 0)
-
-
-def test_blocks_of_resamples_change_no_bit(three, monkeypatch):
-    rows = [three, three._replace(trial=1, logits=three.logits[::-1])]
-    control = [p._replace(arm="without_gan", logits=np.roll(p.logits, 7, 0)) for p in rows]
-    found = []
-    for block in (intervals.BLOCK, 1000, 1):  # all, eleven, one resample at a time
-        monkeypatch.setattr(intervals, "BLOCK", block)
-        found.append((evaluate.summarise(rows, THREE, 50, 0), contrast(rows, control, 50, 0)))
-    assert found[0] == found[1] == found[2]
-
-
-def test_intervals_widen_when_images_share_a_patient():
-    rng = np.random.default_rng(3)
-    right = np.repeat(rng.random(40) < 0.7, 5)  # a patient's five images are all right or all wrong
-    margins = np.where(right, 1.0, -1.0)
-    by_image = evaluate.score_part(prediction([1] * 200, margins), CLASSES, 4000, 0)["interval"]["accuracy"]
-    by_patient = evaluate.score_part(
-        prediction([1] * 200, margins, [f"p{i // 5}" for i in range(200)]), CLASSES, 4000, 0
-    )["interval"]["accuracy"]
-    ratio = (by_patient[1] - by_patient[0]) / (by_image[1] - by_image[0])
-    assert ratio == pytest.approx(5**0.5, rel=0.1)  # forty independent units instead of two hundred
-
-
-def test_identical_trials_are_not_taken_for_independent():
-    rng = np.random.default_rng(4)
-    margins = rng.normal(0.5, 1, 100)
-    trials = [prediction([1] * 100, margins, trial=t) for t in range(3)]
-    parts = [evaluate.score_part(p, CLASSES, 2000, 0) for p in trials]
-    summary = evaluate.summarise(trials, CLASSES, 2000, 0)
-    assert summary["interval"]["accuracy"] == pytest.approx(parts[0]["interval"]["accuracy"], abs=1e-12)
-    assert summary["std"]["accuracy"] == 0.0
+    assert result["official"]["with_gan"] == evaluate.score_arm(rows[2:], CLASSES)
 
 
 def test_mean_and_standard_deviation_over_trials():
     trials = [prediction([1] * 4, [1.0] * k + [-1.0] * (4 - k), trial=k) for k in (1, 2, 4)]
-    arm = evaluate.score_arm(trials, CLASSES, 50, 0)
+    arm = evaluate.score_arm(trials, CLASSES)
     assert arm["mean"]["accuracy"] == pytest.approx(7 / 12)
     assert arm["std"]["accuracy"] == pytest.approx(np.std([0.25, 0.5, 1.0], ddof=1))
     assert [t["trial"] for t in arm["trials"]] == [1, 2, 4]
 
 
-def test_sign_flips_match_enumeration():
-    differences = np.array([1.0, 1.0, 1.0, 1.0, -1.0, 0.0])
-    # |sum| >= 3 in 2 * (1 + 5) of the 32 sign patterns of the five that count
-    assert sign_flip(differences, 20_000, 0) == pytest.approx(12 / 32, abs=0.01)
-    assert sign_flip(np.zeros(5), 100, 0) == 1.0
+def test_seeds_count_alike_within_a_trial_and_trials_among_each_other():
+    """A trial of two seeds, 1.0 and 0.5, and one of one, 0.25: (0.75 + 0.25) / 2, and deviations of two trials."""
+    margins = {(0, 0): [1, 1, 1, 1], (0, 1): [1, 1, -1, -1], (1, 0): [1, -1, -1, -1]}
+    rows = [prediction([1] * 4, m, trial=t, classifier_seed=s) for (t, s), m in margins.items()]
+    arm = evaluate.score_arm(rows, CLASSES)
+    assert arm["mean"]["accuracy"] == pytest.approx(0.5)
+    assert arm["std"]["accuracy"] == pytest.approx(np.std([0.75, 0.25], ddof=1))
 
 
-def test_contrast_counts_a_patient_once_over_trials():
-    control = [prediction([1] * 10, [-1.0] * 10, trial=t, arm="without_gan") for t in range(3)]
-    treated = [prediction([1] * 10, [1.0] * 8 + [-1.0] * 2, trial=t) for t in range(3)]
-    one, three = (contrast(treated[:n], control[:n], 5000, 0) for n in (1, 3))
-    assert one["difference"] == pytest.approx(0.8)
-    assert three["difference"] == pytest.approx(one["difference"], abs=1e-9)
-    for field in ("interval", "p_value"):  # three trials of the same images prove no more than one
-        assert three["patients"][field] == pytest.approx(one["patients"][field], abs=1e-9)
+def test_every_pair_of_seeds_is_a_row_of_the_results():
+    c = default.get_config()
+    rows = [prediction([0, 1], [-1.0, 1.0], trial=t, gan_seed=g) for t in (0, 1) for g in (0, 1)]
+    known = {"title": "with GAN", "against": None, "overrides": {}}
+    known["trials"] = {t: {"trial": t, "train": 40 + t} for t in (0, 1, 2)}
+    found = results.scored({"clean": {"with_gan": known}}, rows, c)["protocols"]["clean"]["with_gan"]["trials"]
+    told = [(row["trial"], row["train"], row.get("gan_seed"), row.get("test")) for row in found]
+    assert told == [(0, 40, 0, 2), (0, 40, 1, 2), (1, 41, 0, 2), (1, 41, 1, 2), (2, 42, None, None)]
 
 
-def test_a_contrast_flips_signs_at_least_9999_times():
-    right, wrong = prediction([1] * 40, [1.0] * 40), prediction([1] * 40, [-1.0] * 40, arm="without_gan")
-    assert contrast([right], [wrong], 10, 0)["patients"]["p_value"] == pytest.approx(1 / 10_000)
+def test_what_trials_share_is_known_by_protocol():
+    c = default.get_config()
+    c.data.folds, c.data.fraction = 5, 0.5
+    assert results.designs(c)["patient_kfold"].overlap == pytest.approx(1 / 2)  # a fifth to test, two to train on
+    assert results.designs(c)["official"].why == "trials share their training images"
+    rows = [noisy_trial(t, protocol) for protocol in ("official", "patient_kfold", "clean") for t in range(3)]
+    known = {"title": "with GAN", "against": None, "overrides": {}, "trials": {}}
+    protocols = results.scored({p.protocol: {"with_gan": known} for p in rows}, rows, c)["protocols"]
+    official, folds, clean = (protocols[name]["with_gan"] for name in ("official", "patient_kfold", "clean"))
+    assert (official["procedure"], official["procedure_why"]) == (None, "trials share their training images")
+    assert folds["interval"] == clean["interval"]
+    widths = [np.diff(one["procedure"]["accuracy"]["interval"])[0] for one in (folds, clean)]
+    assert widths[0] > widths[1]
 
 
-def gaining(differences, images=20_000, **kwargs) -> tuple[list[Prediction], list[Prediction]]:
-    """Arms that differ in a trial by so large a share of the images, each the only one of its patient."""
-    margins = [np.where(np.arange(images) < (0.5 + d) * images, 1.0, -1.0) for d in (0.0, *differences)]
-    control = [
-        prediction([1] * images, margins[0], trial=t, arm="without_gan", **kwargs) for t in range(len(differences))
+def noisy_trial(trial, protocol):
+    rng = np.random.default_rng(trial)
+    labels = np.arange(400) % 2
+    return prediction(labels, rng.normal((1 + trial) * (labels - 0.5), 1.0), trial=trial, protocol=protocol)
+
+
+def test_collapsed_networks_are_counted_and_stay_in_the_means():
+    labels = [0, 1, 0, 1]
+    kinds = {
+        "well": [-1.0, 1.0, -1.0, 1.0],
+        "one class": [1.0, 2.0, 3.0, 4.0],
+        "dead": [0.0, 0.0, 0.0, 0.0],
+        "all but alike": [-1e-4, 1e-4, -1e-4, 1e-4],
+    }
+    rows = [prediction(labels, margins, trial=t) for t, margins in enumerate(kinds.values())]
+    arm = evaluate.score_arm(rows, CLASSES)
+    assert arm["collapsed"] == 3
+    assert arm["mean"]["accuracy"] == pytest.approx((1 + 0.5 + 0.5 + 1) / 4)
+    assert evaluate.score_arm(rows[:1], CLASSES)["collapsed"] == 0
+    of_one_class = prediction([1, 1], [1.0, 2.0])  # nothing else was to be said
+    assert evaluate.score_arm([of_one_class], CLASSES)["collapsed"] == 0
+    elsewhere = [rows[0], prediction(labels, [1.0] * 4, part="external/nih")]
+    assert evaluate.score_arm(elsewhere, CLASSES)["collapsed"] == 0
+
+
+def test_subgroups_are_compared_patient_by_patient():
+    """Viruses: 3 of 4 found; bacteria: 1 of 4; a patient with one of each, both missed. Folders by accuracy and AUC."""
+    subtypes = ["virus"] * 4 + ["bacteria"] * 4 + ["", ""]
+    folders = ["train", "test"] * 5
+    patients = [*"abcd", *"defg", *"hi"]
+    margins = [1, 1, 1, -1, -1, 1, -1, -1, -1, 1]
+    row = prediction([1] * 8 + [0, 0], margins, patients, part="unseen", parts=folders, subtypes=subtypes)
+    test = row._replace(part="test", subtypes=[""] * 10, parts=[""] * 10)
+    found = evaluate.score_arm(evaluate.broken_down([test, row]), CLASSES)["subgroups"]
+    assert [(one["of"], one["score"]) for one in found] == [
+        (["unseen/test", "unseen/train"], "accuracy"),
+        (["unseen/test", "unseen/train"], "auc"),
+        (["unseen/virus", "unseen/bacteria"], "recall_pneumonia"),
     ]
-    return [
-        p._replace(arm="with_gan", logits=prediction(p.labels, m).logits)
-        for p, m in zip(control, margins[1:], strict=True)
-    ], control
-
-
-def test_the_procedures_interval_is_students_t_of_the_trials():
-    differences = [0.10, 0.02, 0.25, -0.05]
-    result = contrast(*gaining(differences), 200, 0)
-    expected = stats.ttest_1samp(differences, 0)
-    assert result["difference"] == pytest.approx(np.mean(differences))
-    assert result["procedure"]["p_value"] == pytest.approx(expected.pvalue, rel=1e-9)
-    assert result["procedure"]["interval"] == pytest.approx([*expected.confidence_interval(0.95)], rel=1e-9)
-    assert result["procedure"]["replicates"] == 4
-
-
-def test_the_procedures_error_is_no_less_than_that_of_the_patients():
-    """Three trials that agree to the image: t of them has no error, but on 50 patients 0.2 is 0.2 +- 0.057."""
-    result = contrast(*gaining([0.2] * 3, images=50), 20_000, 0)
-    error = np.sqrt(0.2 * 0.8 / 50)
-    assert result["procedure"]["p_value"] == pytest.approx(2 * stats.t.sf(0.2 / error, 2), rel=0.02)
-    low, high = result["procedure"]["interval"]
-    assert (low + high) / 2 == pytest.approx(0.2)
-    assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 2) * error, rel=0.02)
-
-
-def test_without_any_error_the_procedures_p_is_the_limit():
-    none, all_of_them = (contrast(*gaining([d] * 3, images=50), 50, 0)["procedure"] for d in (0.0, 0.5))
-    assert none == {"interval": [0.0, 0.0], "p_value": 1.0, "replicates": 3}
-    control = [prediction([1] * 4, [-1.0] * 4, trial=t, arm="without_gan") for t in range(3)]
-    treated = [prediction([1] * 4, [1.0] * 4, trial=t) for t in range(3)]
-    assert contrast(treated, control, 50, 0)["procedure"] == {"interval": [1.0, 1.0], "p_value": 0.0, "replicates": 3}
-    assert 0 < all_of_them["p_value"] < 0.05
-
-
-def test_fewer_than_three_trials_say_nothing_of_the_procedure():
-    treated, control = gaining([0.1, 0.2], images=50)
-    assert contrast(treated, control, 50, 0)["procedure"] is None
-
-
-def test_seeds_are_averaged_within_a_trial():
-    """A trial of two GAN seeds, 0.1 and 0.3 better than the one control, is a difference of 0.2 and one replicate."""
-    treated, control = gaining([0.1, 0.3, 0.0, 0.1], images=100)
-    seeds = [treated[0], treated[1]._replace(trial=0, gan_seed=1), *treated[2:]]
-    result = contrast(seeds, [control[0], *control[2:]], 50, 0)
-    assert result["difference"] == pytest.approx((0.2 + 0.0 + 0.1) / 3)
-    assert result["procedure"]["replicates"] == 3
-
-
-def test_trials_that_one_arm_lacks_are_left_out():
-    treated, control = gaining([0.1, 0.2, 0.0, 0.3], images=50, part="unseen")
-    (row,) = evaluate.contrasts([*treated[1:], *control[:3]], AGAINST, DECLARED, 50, 0)
-    assert row == evaluate.contrasts([*treated[1:3], *control[1:3]], AGAINST, DECLARED, 50, 0)[0]
-    assert row["difference"] == pytest.approx(0.1)
-    assert evaluate.contrasts([*treated[2:], *control[:2]], AGAINST, DECLARED, 50, 0) == []
-
-
-def test_arms_of_different_images_are_not_compared():
-    treated, control = gaining([0.1, 0.2], images=50)
-    other = control[1]._replace(names=[f"other{name}" for name in control[1].names])
-    assert evaluate.contrasts([*treated, control[0], other], AGAINST, DECLARED, 50, 0) == []
-    assert evaluate.contrasts([*treated, *control], {("clean", "with_gan"): None}, DECLARED, 50, 0) == []
-    backwards = [p._replace(names=p.names[::-1], patients=p.patients[::-1], logits=p.logits[::-1]) for p in control]
-    assert evaluate.contrasts([*treated, *backwards], AGAINST, DECLARED, 50, 0) == evaluate.contrasts(
-        [*treated, *control], AGAINST, DECLARED, 50, 0
-    )
-
-
-def test_declared_contrast_comes_first_and_holm_corrects_the_rest():
-    rng = np.random.default_rng(5)
-    predictions = [
-        prediction(np.ones(50), rng.normal(shift, 1, 50), arm=arm, part=part)
-        for part in ("test", "unseen")
-        for arm, shift in (("without_gan", 0.0), ("with_gan", 0.3), ("with_gan_epochs", 1.0))
-    ]
-    first, *others = evaluate.contrasts(predictions, AGAINST, DECLARED, 2000, 0)
-    assert (first["arms"], first["part"], first["declared"]) == (["with_gan", "without_gan"], "unseen", True)
-    assert [(row["part"], row["arms"][0], row["declared"]) for row in others] == [
-        *(("unseen", "with_gan_epochs", False), ("test", "with_gan", False), ("test", "with_gan_epochs", False)),
-    ]
-    ordered = sorted(others, key=lambda row: row["patients"]["p_value"])
-    assert ordered[0]["p_holm"] == pytest.approx(min(1, 3 * ordered[0]["patients"]["p_value"]))
-    assert [row["p_holm"] for row in ordered] == sorted(row["p_holm"] for row in ordered)
-    assert first["p_holm"] is None
-    assert [*first] == [
-        *("protocol", "part", "score", "arms", "difference", "patients", "procedure", "declared", "p_holm"),
-    ]
-
-
-def test_holm_corrects_the_p_of_the_procedure():
-    """Against a control that is `plain`; three arms, none declared: the least p times 3, the next times 2."""
-    arms = {"a": [0.10, 0.12, 0.11], "b": [0.10, 0.20, 0.0], "c": [0.20, 0.0, -0.10]}
-    predictions = [p._replace(arm=arm) for arm, d in arms.items() for p in gaining(d, images=2000)[0]]
-    predictions += [p._replace(arm="plain") for p in gaining(arms["a"], images=2000)[1]]
-    rows = evaluate.contrasts(predictions, {("clean", arm): "plain" for arm in arms}, None, 100, 0)
-    p = [row["procedure"]["p_value"] for row in rows]
-    assert [row["arms"] for row in rows] == [["a", "plain"], ["b", "plain"], ["c", "plain"]]
-    assert p == sorted(p)
-    assert [row["p_holm"] for row in rows] == pytest.approx([3 * p[0], 2 * p[1], p[2]])
+    kinds = found[2]
+    assert kinds["difference"] == pytest.approx(0.5)
+    # virus: a, b, c +1/16 each, d -3/16; bacteria: d, f, g -1/16 each, e +3/16, and the latter count negative
+    influence = np.array([1, 1, 1, -3 + 1, -3, 1, 1]) / 16
+    sizes = np.array([1, 1, 1, 2, 1, 1, 1])
+    count = sizes.sum() ** 2 / (sizes**2).sum()
+    half = stats.t.ppf(0.975, count - 1) * np.sqrt(count / (count - 1) * (influence**2).sum())
+    assert kinds["interval"] == pytest.approx([0.5 - half, 0.5 + half], rel=1e-6)
+    assert (kinds["procedure"], kinds["procedure_why"]) == (None, "fewer than 3 trials")

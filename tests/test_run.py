@@ -145,9 +145,18 @@ def test_a_run_whose_records_do_not_fit_is_not_believed(edit, whole, tmp_path):
 def test_a_run_that_is_older_than_a_field_is_read_with_its_default(whole, tmp_path):
     copied(whole, tmp_path / "run")
     config = json.loads((tmp_path / "run/config.json").read_text())
-    del config["data"]["window"]
+    del config["data"]["window"], config["evaluate"]["margin"]
     (tmp_path / "run/config.json").write_text(json.dumps(config))
     assert runs.load(tmp_path / "run").config.data.window == "as viewer"
+    assert runs.load(tmp_path / "run").config.evaluate.margin == 0.01
+
+
+def test_a_run_that_is_older_than_the_end_of_a_field_is_read_without_it(whole, tmp_path):
+    copied(whole, tmp_path / "run")
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    config["evaluate"]["resamples"] = 1000
+    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    assert "resamples" not in runs.load(tmp_path / "run").config.evaluate
 
 
 def test_the_page_anew_is_the_page_to_the_byte(whole, tmp_path, capsys):

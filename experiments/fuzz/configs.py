@@ -40,6 +40,7 @@ CHOICES = {
     "classifier.optimizer": ("sgd", "adam", "adamw"),
     "classifier.schedule": ("constant", "linear", "cosine"),
     "classifier.feature_dtype": ("float32", "bfloat16"),
+    "evaluate.score": ("accuracy", "auc"),
 }
 FREE = ("data.dir", "data.cache", "gan.cache", "model.cache")  # any text that can be a path
 BELOW_ONE = ("gan.beta1", "gan.beta2", "classifier.momentum", "classifier.zoom")
@@ -171,6 +172,7 @@ def in_range(field: str, value, of) -> bool:
         "enlarge": 1 <= value <= 1000,
         "data.test_fraction": 0 < value < 1,
         "data.fraction": 0 < value <= 1,
+        "evaluate.margin": 0 < value < 1,
         "data.folds": value >= 2,
         "classifier.warmup": 0 <= value <= 1,
         "classifier.shear": 0 <= value < 90,
@@ -195,9 +197,9 @@ def in_tuple(field: str, value: tuple) -> bool:
 def unknown(rng, folder: Path) -> tuple[str, str]:
     """A flag that sets no field, among others that do."""
     flag = pick(rng, FLAGS)
-    made, error = loaded(["--config.seed=3", flag, "--config.evaluate.resamples=9"][: rng.integers(2, 4)], FILES[0])
+    made, error = loaded(["--config.seed=3", flag, "--config.evaluate.margin=0.02"][: rng.integers(2, 4)], FILES[0])
     if error is None:
-        return "silent", f"{flag} is taken: seed {made.seed}, resamples {made.evaluate.resamples}"
+        return "silent", f"{flag} is taken: seed {made.seed}, margin {made.evaluate.margin}"
     name = flag.removeprefix("--").partition("=")[0]
     return ("refused", "") if name in error and "\n" not in error else ("wrong", f"{flag}: {error}")
 

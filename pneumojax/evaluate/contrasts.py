@@ -1,47 +1,81 @@
 """Arms against each other on the same images: of these networks, and of the procedure that made them."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
 
-from pneumojax.evaluate.intervals import LEVEL, blocks, interval, patient_codes, resample_patients
+from pneumojax.evaluate.influence import Part, difference_of, part_of, selected
+from pneumojax.evaluate.intervals import INDEPENDENT, Design, number, procedure_of_difference, straight
 from pneumojax.evaluate.scores import Prediction
 
-FLIPS = 9999  # of signs in a test, at least
-REPLICATES = 3  # trials, below which nothing is said of the procedure
+SCORES = ("accuracy", "auc")  # that arms are compared by
+FLIPS = 9999  # of signs in a test
+BLOCK = 2**22  # numbers held at a time: 32 MB
 ROUNDING = 1e-12  # far below one image's share
+TWO_ONE_SIDED = 0.90  # level of the interval that has to lie within the margin: two tests at 5% (TOST)
+SIGNS = 1.0 - 2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)  # of a byte: [256, 8]
+
+Sides = list[list[Prediction]]  # treated, control
 
 
-def contrasts(predictions, against: dict[tuple[str, str], str | None], declared, resamples: int, seed) -> list[dict]:
-    """Each arm and the one that it counts against, (protocol, arm) → arm, on unseen and test images.
+class Terms(NamedTuple):
+    """What was settled before any result."""
 
-    Only trials that both have count, and only where both are of the same images in each. `declared` is the contrast
-    that was chosen before any result: protocol, part, arm. `p_holm` corrects the others by Holm's method: their p of
-    the procedure, or where there is none, of the patients.
+    declared: tuple[str, str, str] | None  # the primary contrast: protocol, part, arm
+    score: str  # by which it is judged: accuracy, auc
+    margin: float  # within ± it arms are equivalent
+    tested: bool  # whether any p is given: of phantoms none is
+    seed: int  # of the flips
+    designs: Mapping[str, Design] = {}  # of protocols whose trials are not independent
+
+
+def contrasts(predictions, against: Mapping[tuple[str, str], Sequence[str]], classes, terms: Terms) -> list[dict]:
+    """Each arm and those that it counts against, (protocol, arm) → arms, on unseen and test images, by each score.
+
+    Only trials that both have count, and only where both are of the same images in each. The declared contrast is with
+    the first of these arms; `equivalent` tells of it, where p are given, whether the procedure's 90% interval lies
+    within the margin. `same_procedure` is the A/A contrast: what another seed does to the control. `p_holm` corrects
+    all but the declared by Holm's method: their p of the procedure, or where there is none, of the patients. A p that
+    cannot be had is None, and not counted.
     """
     result = []
     for protocol in dict.fromkeys(p.protocol for p in predictions):
+        design = terms.designs.get(protocol, INDEPENDENT)
         for part in ("unseen", "test"):
-            for arm in (arm for where, arm in against if where == protocol and against[where, arm]):
-                arms = [arm, against[protocol, arm]]
-                own = [p for p in predictions if (p.protocol, p.part) == (protocol, part) and len(p.names)]
+            own = [p for p in predictions if (p.protocol, p.part) == (protocol, part) and len(p.names)]
+            parts = {id(p): selected(part_of(p, classes), SCORES) for p in own}
+            same: dict[str, list] = {}  # of each control
+            pairs = [(arm, other) for (where, arm), others in against.items() if where == protocol for other in others]
+            for arm, other in pairs:
+                arms = [arm, other]
                 sides = in_common(*([p for p in own if p.arm == name] for name in arms))
                 if all(sides):
-                    names = {"protocol": protocol, "part": part, "score": "accuracy", "arms": arms}
-                    chosen = {"declared": (protocol, part, arm) == declared, "p_holm": None}
-                    result.append(names | contrast(*sides, resamples, seed) | chosen)
-    values = [(row["procedure"] or row["patients"])["p_value"] for row in result]
-    others = sorted((p, index) for index, p in enumerate(values) if not result[index]["declared"])
-    running = 0.0
-    for rank, (p, index) in enumerate(others):
-        running = max(running, min(1.0, p * (len(others) - rank)))
-        result[index]["p_holm"] = running
+                    declared = (protocol, part, arm) == terms.declared and other == against[protocol, arm][0]
+                    rows = contrast(sides, parts, classes, design, terms)
+                    control = [p for p in own if p.arm == arms[1]]
+                    if arms[1] not in same:
+                        same[arms[1]] = same_procedure(control, parts, classes, design, terms)
+                    for row, seeds in zip(rows, same[arms[1]], strict=True):
+                        chosen = declared and row["score"] == terms.score
+                        row = {"protocol": protocol, "part": part, "score": row.pop("score"), "arms": arms} | row
+                        row["equivalent"] = row["equivalent"] if chosen else None
+                        result.append(row | {"same_procedure": seeds, "declared": chosen, "p_holm": None})
+    correct(result)
     return result
 
 
-def in_common(treated: list[Prediction], control: list[Prediction]) -> list[list[Prediction]]:
+def correct(rows: list[dict]) -> None:
+    """Sets `p_holm` of all but the declared."""
+    values = [(row["procedure"] or row["patients"])["p_value"] for row in rows]
+    others = sorted((p, i) for i, p in enumerate(values) if p is not None and not rows[i]["declared"])
+    running = 0.0
+    for rank, (p, index) in enumerate(others):
+        running = max(running, min(1.0, p * (len(others) - rank)))
+        rows[index]["p_holm"] = running
+
+
+def in_common(treated: list[Prediction], control: list[Prediction]) -> Sides:
     """The predictions of the trials that both arms have; none at all if these are not of the same images."""
     both = {p.trial for p in treated} & {p.trial for p in control}
     sides = [[p for p in side if p.trial in both] for side in (treated, control)]
@@ -49,53 +83,73 @@ def in_common(treated: list[Prediction], control: list[Prediction]) -> list[list
     return sides if all(sorted(p.names) == names[p.trial] for side in sides for p in side) else [[], []]
 
 
-def contrast(treated: Sequence[Prediction], control: Sequence[Prediction], resamples: int, seed) -> dict:
-    """Difference of mean accuracy over the trials of two arms, each of the same images, seeds averaged in a trial.
+def same_procedure(control: list[Prediction], parts, classes, design: Design, terms: Terms) -> list[dict | None]:
+    """Seed 1 of an arm less its seed 0, all else alike, a row a score: of classifiers, else of GANs; None without."""
+    for field, other in (("classifier_seed", "gan_seed"), ("gan_seed", "classifier_seed")):
+        sides = [{(p.trial, getattr(p, other)): p for p in control if getattr(p, field) == seed} for seed in (1, 0)]
+        if both := sides[0].keys() & sides[1].keys():
+            pairs = [[p for key, p in side.items() if key in both] for side in sides]
+            rows = contrast(pairs, parts, classes, design, terms)
+            return [{"seeds": field} | {k: row[k] for k in row if k not in ("score", "equivalent")} for row in rows]
+    return [None] * len(SCORES)
 
-    `patients` is of these networks and new patients: signs are flipped and patients drawn by a patient's difference
-    over all trials, since the unseen images of trials overlap. `procedure` is of new training sets, GANs and seeds.
+
+def contrast(sides: Sides, parts: Mapping[int, Part], classes, design: Design, terms: Terms) -> list[dict]:
+    """Differences of two arms on the same images, a row a score; `parts` by `id` of their predictions.
+
+    `patients` is of these networks and new patients: t of patients' influences over all trials, since the unseen images
+    of trials overlap (for `auc` DeLong's covariance of paired curves, by patient), and a test by flips of their signs.
+    `procedure` is of new training sets, GANs and seeds as well.
     """
-    both = [*treated, *control]
-    sides = [(1, p.trial) for p in treated] + [(-1, p.trial) for p in control]
-    seeds, trials = Counter(sides), sorted({trial for _, trial in sides})
-    share = np.array([[side / seeds[side, own] * (own == trial) for side, own in sides] for trial in trials])
+    own = [[parts[id(p)] for p in side] for side in sides]
+    trials = tuple([p.trial for p in side] for side in sides)
+    whole = difference_of(*own, trials, classes)
+    flipped = difference_of(
+        *([uncentred(part, len(classes)) for part in side] for side in own), trials, classes
+    ).influence
+    rows = []
+    for i, name in enumerate(whole.names):
+        value = whole.value[i]
+        error = np.sqrt(whole.variance[i])
+        p = sign_flip(flipped[:, i], FLIPS, terms.seed) if terms.tested and np.isfinite(value) else None
+        row = {"score": name, "difference": number(value)}
+        row["patients"] = {"interval": straight(value, error, whole.patients[i] - 1), "p_value": p}
+        row |= procedure_of_difference(whole, i, design)
+        row["equivalent"] = equivalent(whole, i, design, terms.margin) if terms.tested else None
+        if row["procedure"] and not terms.tested:
+            row["procedure"]["p_value"] = None
+        rows.append(row)
+    return rows
 
-    codes, right = patient_codes(both), [np.argmax(p.logits, 1) == p.labels for p in both]
-    differences = []  # [T, r] each
-    for _, counts in resample_patients(codes, right, 2, resamples, seed):
-        images = counts.sum(1)
-        differences.append(share @ (counts[:, 1] / np.where(images > 0, images, np.nan)))
-    differences = np.concatenate(differences, 1)
-    by_trial, drawn = differences[:, 0], differences[:, 1:].mean(0)
-    gains = [own * s / len(own) / len(trials) for own, s in zip(right, share.sum(0), strict=True)]
-    of_patients = np.bincount(np.concatenate(codes), np.concatenate(gains))
-    return {
-        "difference": float(by_trial.mean()),
-        "patients": {"interval": interval(drawn), "p_value": sign_flip(of_patients, max(resamples, FLIPS), seed)},
-        "procedure": of_procedure(by_trial, drawn[~np.isnan(drawn)]) if len(trials) >= REPLICATES else None,
-    }
+
+def equivalent(estimate, index: int, design: Design, margin: float) -> bool | None:
+    """Whether two one-sided tests find a difference within ± margin; None where nothing is known of the procedure."""
+    found = procedure_of_difference(estimate, index, design, TWO_ONE_SIDED)["procedure"]
+    if not found or not found["interval"]:
+        return None
+    low, high = found["interval"]
+    return -margin < low and high < margin
+
+
+def uncentred(part: Part, size: int) -> Part:
+    """Each patient's share of a score beside its influence, so that they sum to the score: of accuracy by images, of
+    AUC by images of each class. A difference's signs can then be flipped patient by patient.
+    """
+    of_class = part.images[:, 1 : 1 + size]
+    by_class = (of_class / np.maximum(of_class.sum(0), 1)).mean(1)
+    shares = np.column_stack([part.images[:, 0] / max(part.images[:, 0].sum(), 1), by_class])
+    return part._replace(influence=part.influence + shares * part.values)
 
 
 def sign_flip(differences: np.ndarray, flips: int, seed) -> float:
     """Two-sided p-value of a sum of per-patient differences [P] under random flips of their signs."""
     differences = differences[np.abs(differences) > ROUNDING]
-    rng = np.random.default_rng(seed)
-    extreme, least = 0, np.abs(differences.sum()) - ROUNDING
-    for rows in blocks(flips, len(differences)):
-        signs = rng.choice((-1.0, 1.0), (rows, len(differences)))
-        extreme += np.count_nonzero(np.abs(signs @ differences) >= least)
+    least = np.abs(differences.sum()) - ROUNDING
+    eights = np.pad(differences, (0, -len(differences) % 8)).reshape(-1, 8)
+    sums = eights @ SIGNS.T  # [P / 8, 256]: of eight patients at once, whatever their signs
+    rng, extreme = np.random.default_rng(seed), 0
+    most = max(1, BLOCK // max(1, len(eights)))
+    for first in range(0, flips, most):
+        drawn = rng.integers(0, 256, (min(most, flips - first), len(eights)), dtype=np.uint8)
+        extreme += np.count_nonzero(np.abs(sums[np.arange(len(eights)), drawn].sum(1)) >= least)
     return float((1 + extreme) / (1 + flips))
-
-
-def of_procedure(by_trial: np.ndarray, drawn: np.ndarray) -> dict:
-    """Student's t, T - 1 degrees of freedom, of the differences of trials [T].
-
-    The squared standard error is no less than the variance of their mean under draws of patients [R]: trials that
-    agree on the same patients say nothing of others. Where it is 0, the interval is the difference itself and p 1.0
-    for no difference, else 0.0, the limits of t.
-    """
-    count, mean = len(by_trial), by_trial.mean()
-    error = np.sqrt(max(by_trial.var(ddof=1) / count, drawn.var() if len(drawn) else 0.0))
-    half = stdtrit(count - 1, (1 + LEVEL) / 2) * error
-    p = 2 * stdtr(count - 1, -abs(mean) / error) if error else float(mean == 0)
-    return {"interval": [float(mean - half), float(mean + half)], "p_value": float(p), "replicates": count}

@@ -1,59 +1,28 @@
-"""Parts, trials and arms scored, with intervals by bootstrap of patients."""
+"""95% intervals: of these networks and new patients, and of the procedure that made them."""
 
-import itertools
-from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.special import expit, logit, stdtr, stdtrit
 
-from pneumojax.evaluate.scores import Prediction, auc, matrix_scores
+from pneumojax.evaluate.influence import Estimate
 
 LEVEL = 0.95  # of all intervals
-BLOCK = 2**22  # numbers held at a time for a block of resamples: 32 MB an array
+REPLICATES = 3  # trials, below which nothing is said of the procedure
+FEW = 6  # trials, below which its intervals are wide
+ROUNDING = 1e-12  # far below one image's share
+LEAST = {"mcc": -1.0}  # what a score can be at the least, where that is not 0
+ALIKE = "all patients are alike: no variance can be told"
 
 
-def blocks(count: int, width: int) -> Iterator[int]:
-    """`count` rows of `width` numbers in blocks of bounded memory: the rows of each."""
-    rows = max(1, BLOCK // max(1, width))
-    return (min(rows, count - first) for first in range(0, count, rows))
+class Design(NamedTuple):
+    """What the trials of a protocol tell of the procedure."""
+
+    overlap: float = 0.0  # test over training images where the latter overlap (Nadeau & Bengio 2003); folds
+    why: str = ""  # why they tell nothing; '' where they do
 
 
-def patient_codes(predictions: Sequence[Prediction]) -> list[np.ndarray]:
-    """A number for the patient of each image, the same in all predictions: int [n] each."""
-    index = {name: i for i, name in enumerate(sorted({name for p in predictions for name in p.patients}))}
-    return [np.array([index[name] for name in p.patients], int) for p in predictions]
-
-
-def resample_patients(codes: Sequence[np.ndarray], cells: Sequence[np.ndarray], width: int, resamples: int, seed):
-    """Counts of images in each of `width` cells as they are, then under bootstrap draws of patients.
-
-    A patient who is in several predictions is drawn for all of them alike, so that trials whose test images overlap
-    are not taken for independent. No array has a number for each image and resample.
-
-    Yields: weights of patients [r, P] and counts [T, width, r], one row in the first block, `resamples` in the others.
-    """
-    patients = max(1, 1 + max(own.max(initial=-1) for own in codes))
-    rows = np.concatenate([t * width + own for t, own in enumerate(cells)])
-    by_patient = csr_array((np.ones(len(rows)), (rows, np.concatenate(codes))), (len(cells) * width, patients))
-    rng = np.random.default_rng(seed)
-    chances = np.full(patients, 1 / patients)
-    draws = (rng.multinomial(patients, chances, rows) for rows in blocks(resamples, max(patients, *map(len, codes))))
-    for weights in itertools.chain([np.ones((1, patients))], draws):
-        yield weights, (by_patient @ weights.T).reshape(len(cells), width, -1)
-
-
-def bootstrap(predictions: Sequence[Prediction], classes, resamples: int, seed) -> dict[str, np.ndarray]:
-    """Scores of each prediction as they are and under each draw of patients: {name: [T, 1 + R]}, NaN if undefined."""
-    size, cells, codes = len(classes), [p.cells for p in predictions], patient_codes(predictions)
-    each = list(zip(predictions, codes, strict=True))
-    areas = [[auc(m, p.labels == k, columns) for k, m in p.margins.items()] for p, columns in each]
-    result = []
-    for weights, counts in resample_patients(codes, cells, size * size, resamples, seed):
-        area = np.array([[of(weights) for of in own] for own in areas])  # [T, 1 or K, r]
-        named = {f"auc_{name.lower()}": area[:, k] for k, name in enumerate(classes)} if size > 2 else {}
-        matrices = np.moveaxis(counts.reshape(len(cells), size, size, -1), 3, 1)
-        result.append(matrix_scores(matrices, classes, np.nan) | {"auc": area.mean(1)} | named)
-    return {name: np.concatenate([block[name] for block in result], 1) for name in result[0]}
+INDEPENDENT = Design()
 
 
 def number(value) -> float | None:
@@ -61,91 +30,101 @@ def number(value) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def interval(values: np.ndarray) -> list[float] | None:
-    """Percentile interval of bootstrap values [R]; those that are undefined are left out, None where all are."""
-    values, tail = values[~np.isnan(values)], (1 - LEVEL) / 2
-    return np.quantile(values, (tail, 1 - tail)).tolist() if len(values) else None
+def bounded(value: float, error: float, freedom: float, patients: float, least: float = 0.0) -> list[float] | None:
+    """The interval of a score in `least`…1, by Student's t on the logit scale.
 
+    Of a score that is 1 (or `least`) no variance can be told: its interval is one-sided, 95%, from Clopper and
+    Pearson's bound for that many patients without an error, 0.05^(1/patients), which is the rule of three.
 
-def score_part(prediction: Prediction, classes, resamples: int, seed) -> dict:
-    """Count, confusion matrix, scores and intervals of one part: a PART of the contract.
-
-    A score is None where a class that it needs has no image. `auc` is that of class 1 against class 0, or with more
-    classes the mean of `auc_<class>`, each against the rest.
+    Returns: None where the score or its variance is undefined, of one patient, or of patients who are all alike.
     """
-    size = len(classes)
-    values = bootstrap([prediction], classes, resamples, seed)
-    return {
-        "images": len(prediction.labels),
-        "confusion_matrix": np.bincount(prediction.cells, minlength=size**2).reshape(size, size).tolist(),
-        "scores": {name: number(v[0, 0]) for name, v in values.items()},
-        "interval": {name: interval(v[0, 1:]) for name, v in values.items()},
+    share = (value - least) / (1 - least)
+    if not (patients > 1 and freedom > 0 and np.isfinite(share)):
+        return None
+    if share < ROUNDING or share > 1 - ROUNDING:
+        bound = (1 - LEVEL) ** (1 / patients)
+        low, high = (0.0, 1 - bound) if share < ROUNDING else (bound, 1.0)
+    elif not error > ROUNDING:  # NaN as well
+        return None
+    else:
+        half = stdtrit(freedom, (1 + LEVEL) / 2) * error / (1 - least) / (share * (1 - share))
+        low, high = expit(logit(share) - half), expit(logit(share) + half)
+    return [float(least + (1 - least) * bound) for bound in (low, high)]
+
+
+def straight(value: float, error: float, freedom: float, level: float = LEVEL) -> list[float] | None:
+    """The interval of a difference by Student's t; None where its variance is undefined or 0."""
+    if not (error > ROUNDING and freedom > 0 and np.isfinite(value)):
+        return None
+    half = stdtrit(freedom, (1 + level) / 2) * error
+    return [float(value - half), float(value + half)]
+
+
+def of_patients(estimate: Estimate) -> dict[str, list[float] | None]:
+    """Of each score: these networks, new patients. As many degrees of freedom as effective patients, less one."""
+    columns = zip(estimate.names, estimate.value, np.sqrt(estimate.variance), estimate.patients, strict=True)
+    return {name: bounded(value, error, n - 1, n, LEAST.get(name, 0.0)) for name, value, error, n in columns}
+
+
+def why_no_procedure(trials: int, design: Design) -> str:
+    """Why so many trials tell nothing of the procedure; '' where they do."""
+    return design.why or ("" if trials >= REPLICATES else f"fewer than {REPLICATES} trials")
+
+
+def procedure_errors(estimate: Estimate, design: Design) -> np.ndarray:
+    """Standard errors [S] over new training sets, GANs, seeds and patients (PAPER.md, section 12).
+
+    The squared one is the variance of trials over their number, no less than the variance by patients: trials that
+    agree on the same patients say nothing of others.
+    """
+    count = len(estimate.by_trial)
+    of_trials = estimate.by_trial.var(0, ddof=1) * (1 / count + design.overlap)
+    return np.sqrt(np.maximum(of_trials, estimate.variance))
+
+
+def of_procedure(estimate: Estimate, design: Design) -> dict:
+    """{"procedure": {score: {"interval", "replicates", "few"}} or None, "procedure_why"}: of means, T - 1 degrees of
+    freedom. `few` says that there are fewer than six trials.
+    """
+    count = len(estimate.by_trial)
+    if why := why_no_procedure(count, design):
+        return {"procedure": None, "procedure_why": why}
+    columns = zip(estimate.names, estimate.value, procedure_errors(estimate, design), estimate.patients, strict=True)
+    intervals = {name: bounded(value, error, count - 1, n, LEAST.get(name, 0.0)) for name, value, error, n in columns}
+    found = {name: {"interval": own, "replicates": count, "few": count < FEW} for name, own in intervals.items()}
+    return {"procedure": found, "procedure_why": None}
+
+
+def t_test(value: float, error: float, freedom: float) -> float | None:
+    """Two-sided p of a value against 0; None where its error is undefined or 0."""
+    if not (error > ROUNDING and freedom > 0 and np.isfinite(value)):
+        return None
+    return float(2 * stdtr(freedom, -abs(value) / error))
+
+
+def differing(estimate: Estimate, design: Design) -> list[dict]:
+    """[{"score", "difference", "interval", "procedure", "procedure_why"}…] of differences, without a test."""
+    errors = np.sqrt(estimate.variance)
+    rows = []
+    for i, (name, value) in enumerate(zip(estimate.names, estimate.value, strict=True)):
+        row = {"score": name, "difference": number(value)}
+        row["interval"] = straight(value, errors[i], estimate.patients[i] - 1)
+        rows.append(row | procedure_of_difference(estimate, i, design))
+        if rows[-1]["procedure"]:
+            del rows[-1]["procedure"]["p_value"]
+    return rows
+
+
+def procedure_of_difference(estimate: Estimate, index: int, design: Design, level: float = LEVEL) -> dict:
+    """{"procedure": {"interval", "p_value", "replicates", "few"} or None, "procedure_why"} of one difference."""
+    count, value = len(estimate.by_trial), estimate.value[index]
+    if why := why_no_procedure(count, design) or ("" if np.isfinite(value) else "a class has no image there"):
+        return {"procedure": None, "procedure_why": why}
+    error = procedure_errors(estimate, design)[index]
+    found = {
+        "interval": straight(value, error, count - 1, level),
+        "p_value": t_test(value, error, count - 1),
+        "replicates": count,
+        "few": count < FEW,
     }
-
-
-def summarise(predictions: Sequence[Prediction], classes, resamples: int, seed) -> dict:
-    """Mean, standard deviation (ddof 1, 0.0 for one trial) and the mean's interval over trials.
-
-    A score that is undefined in any trial is None in all three.
-    """
-    values = bootstrap(predictions, classes, resamples, seed)
-    return {
-        "mean": {name: number(v[:, 0].mean()) for name, v in values.items()},
-        "std": {name: number(v[:, 0].std(ddof=min(1, len(v) - 1))) for name, v in values.items()},
-        "interval": {name: interval(v[:, 1:].mean(0)) for name, v in values.items()},
-    }
-
-
-def score_arm(predictions: Sequence[Prediction], classes, resamples: int, seed) -> dict:
-    """All trials and parts of one arm: an ARM of the contract, but for what only its plan tells.
-
-    Each pair of seeds is an entry of its own, which names them if any is not 0. Parts without images are left out.
-    """
-    predictions = [p for p in predictions if p.part == "test" or len(p.names)]
-    seeds = ("gan_seed", "classifier_seed") if any(p.gan_seed or p.classifier_seed for p in predictions) else ()
-    trials: dict[tuple, dict] = {}
-    by_part: dict[str, list[Prediction]] = {}
-    for p in predictions:
-        entry = {field: getattr(p, field) for field in ("trial", *seeds)}
-        entry = trials.setdefault(tuple(entry.values()), entry)
-        part = score_part(p, classes, resamples, seed)
-        entry |= {"test": part.pop("images")} | part if p.part == "test" else {p.part: part}
-        by_part.setdefault(p.part, []).append(p)
-    summaries = {part: summarise(ps, classes, resamples, seed) for part, ps in by_part.items()}
-    return {"trials": list(trials.values()), **summaries.pop("test"), **summaries}
-
-
-def score_all(predictions: Sequence[Prediction], classes, resamples: int, seed) -> dict:
-    """{protocol: {arm: ARM}} of all predictions of a study."""
-    protocols: dict[str, dict] = {}
-    for protocol, arm in dict.fromkeys((p.protocol, p.arm) for p in predictions):
-        own = [p for p in predictions if (p.protocol, p.arm) == (protocol, arm)]
-        protocols.setdefault(protocol, {})[arm] = score_arm(own, classes, resamples, seed)
-    return protocols
-
-
-def broken_down(predictions: Sequence[Prediction]) -> list[Prediction]:
-    """Adds parts of the parts of real images: by published folder, `unseen/train`, and by subtype, `unseen/virus`.
-
-    A subtype's images are all of one class: its accuracy is its recall. What some trial has no image of is left out.
-    """
-    result = list(predictions)
-    for protocol, arm, part in dict.fromkeys((p.protocol, p.arm, p.part) for p in predictions):
-        if part not in ("test", "unseen"):
-            continue
-        own = [p for p in predictions if (p.protocol, p.arm, p.part) == (protocol, arm, part)]
-        for column in ("parts", "subtypes"):
-            kinds = set.intersection(*(set(getattr(p, column)) for p in own)) - {""}
-            if len(kinds) > 1:
-                ordered = sorted(kinds, key=lambda kind: (kind == "test", kind))  # train, val, test
-                result += [restricted(p, column, kind) for kind in ordered for p in own]
-    return result
-
-
-def restricted(prediction: Prediction, column: str, kind: str) -> Prediction:
-    """A part of a part: the images that are of a kind."""
-    rows = [row for row, own in enumerate(getattr(prediction, column)) if own == kind]
-    columns = ("names", "patients", "parts", "subtypes")
-    chosen = {name: [getattr(prediction, name)[row] for row in rows] for name in columns}
-    chosen |= {name: getattr(prediction, name)[rows] for name in ("labels", "logits")}
-    return prediction._replace(part=f"{prediction.part}/{kind}", **chosen)
+    return {"procedure": found, "procedure_why": None}

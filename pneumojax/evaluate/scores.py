@@ -1,10 +1,9 @@
-"""Scores of confusion matrices and of ranks, of many weightings at once; NaN inside where a class has no image."""
+"""What a classifier says, and the scores of a confusion matrix; NaN inside where a class has no image."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 
 from pneumojax.errors import BadInput
 
@@ -15,7 +14,9 @@ class Prediction(NamedTuple):
     protocol: str
     arm: str
     trial: int
-    part: str  # test, unseen, test_real, test_generated, external/<set>; test/virus and the like are parts of them
+    # test, unseen, test_real, test_generated, external/<set>, inner (kept from the training patients, to choose by);
+    # test/virus and the like are parts of them
+    part: str
     names: list[str]
     patients: list[str]  # a generated image is a patient of its own
     labels: np.ndarray  # int32 [n]
@@ -34,6 +35,11 @@ class Prediction(NamedTuple):
         return {k: own - logsumexp(np.delete(logits, k, 1), axis=1) for k, own in enumerate(logits.T)}
 
     @property
+    def chances(self) -> np.ndarray:
+        """The softmax: float64 [n, K]."""
+        return softmax(self.logits.astype(float), axis=1)
+
+    @property
     def cells(self) -> np.ndarray:
         """Each image's cell of the confusion matrix, K * true + predicted."""
         return self.logits.shape[1] * self.labels + np.argmax(self.logits, 1)
@@ -44,6 +50,8 @@ def scores(confusion_matrix, classes=("NORMAL", "PNEUMONIA")) -> dict[str, float
 
     `f1_macro` is the mean of the class F1s; `f1_paper` the harmonic mean of the two macro figures, which is what the
     paper's table 2 prints. That table's 'Precision' is `recall_macro` and its 'Recall' `precision_macro`.
+    `balanced_accuracy` is the field's name for `recall_macro`. `mcc`, from -1, is Matthews' correlation coefficient,
+    with more classes Gorodkin's (2004).
 
     Errors: BadInput where the matrix has not a row and a column for each class.
     """
@@ -68,32 +76,17 @@ def matrix_scores(matrices: np.ndarray, classes, undefined: float = 0.0) -> dict
 
     precision, recall, f1 = by_class(hits, predicted), by_class(hits, true), by_class(2 * hits, true + predicted)
     precision_macro, recall_macro = precision.mean(-1), recall.mean(-1)
+    total = true.sum(-1)
+    spreads = [np.maximum(total**2 - (side**2).sum(-1), 0) for side in (true, predicted)]
+    correlation = ratio(hits.sum(-1) * total - (true * predicted).sum(-1), np.sqrt(spreads[0] * spreads[1]))
     return {
-        "accuracy": np.where(true.any(-1), ratio(hits.sum(-1), true.sum(-1)), undefined),
+        "accuracy": np.where(true.any(-1), ratio(hits.sum(-1), total), undefined),
         "precision_macro": precision_macro,
         "recall_macro": recall_macro,
         "f1_macro": f1.mean(-1),
         "f1_paper": ratio(2 * precision_macro * recall_macro, precision_macro + recall_macro),
         **{f"precision_{name.lower()}": precision[..., k] for k, name in enumerate(classes)},
         **{f"recall_{name.lower()}": recall[..., k] for k, name in enumerate(classes)},
+        "balanced_accuracy": recall_macro,
+        "mcc": correlation + np.where((true > 0).all(-1), 0.0, undefined),  # of all but one class alone it is 0 / 0
     }
-
-
-def auc(margin: np.ndarray, positive: np.ndarray, columns: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Area under the ROC curve of images [n], `positive` bool, ties counted half, as a function of weights.
-
-    Returns: a function of [R, P], of which `columns`, int [n], tells each image's own, → [R]; NaN where undefined.
-    """
-    order = np.argsort(margin[~positive], kind="stable")
-    losers, winners = columns[~positive][order], columns[positive]
-    bounds = [np.searchsorted(margin[~positive][order], margin[positive], side) for side in ("left", "right")]
-
-    def weighted(weights):
-        below = np.zeros((len(weights), len(losers) + 1))  # weight of the first so many negatives
-        np.cumsum(weights[:, losers], 1, out=below[:, 1:])
-        own = weights[:, winners]
-        pairs = own.sum(1) * below[:, -1]
-        wins = (own * (below[:, bounds[0]] + below[:, bounds[1]])).sum(1) / 2
-        return wins / np.where(pairs > 0, pairs, np.nan)
-
-    return weighted

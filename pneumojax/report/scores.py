@@ -12,7 +12,7 @@ def section(run: Run) -> dict:
     parts = [*tables.PARTS, *tables.more_parts(run, external=True)]
     note = (
         "Percent: mean over trials ± standard deviation over trials (ddof 1) [95% interval of the mean for these "
-        "networks and new patients, bootstrap by patient]. 'Unseen' are all real images outside the trial's subset but "
+        "networks and new patients]. 'Unseen' are all real images outside the trial's subset but "
         "for those of its patients; those of different trials overlap. A dash: undefined, since a class has no image "
         "there, or the arm diverged."
     )

@@ -1,6 +1,5 @@
 """Cells and rows of the page's tables, from the ARMs of results.json."""
 
-import math
 from collections.abc import Sequence
 
 from pneumojax.run import Run
@@ -81,9 +80,9 @@ def image_counts(trials: list[dict], part: str) -> str:
 
 
 def cell(summary: dict, score: str) -> tuple[str, str]:
-    """('88.8 ± 1.2', '[86.0, 91.5]'), percent; the deviation is over trials, the interval by patient bootstrap."""
+    """('88.8 ± 1.2', '[86.0, 91.5]'), percent; the deviation is over trials, the interval by patient."""
     if summary["mean"].get(score) is None:
         return "–", ""
     mean, std = summary["mean"][score], summary["std"][score]
-    low, high = summary["interval"][score] or (math.nan, math.nan)  # no draw of patients had all that it needs
-    return f"{100 * mean:.1f} ± {100 * std:.1f}", f"[{100 * low:.1f}, {100 * high:.1f}]"
+    own = summary["interval"][score]
+    return f"{100 * mean:.1f} ± {100 * std:.1f}", f"[{100 * own[0]:.1f}, {100 * own[1]:.1f}]" if own else ""
