@@ -19,7 +19,7 @@ from pneumojax.weights import is_tensor, shown
 
 DEEPEST = 8
 WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-OLD_DENSE = re.compile(r"(?<=\.)(norm|conv)\.([12])(?=\.)")  # norm.1 of a dense layer, which today is norm1
+OLD_DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")  # in published files norm.1, today norm1
 COUNTERS = re.compile(r"(.*\.)?num_batches_tracked|n_averaged")  # of batch norm; of torch.optim.swa_utils
 AUXILIARY = re.compile(r"(aux\d|AuxLogits)\..*")  # heads of GoogLeNet and Inception, of use in training only
 
@@ -87,11 +87,8 @@ def described(value) -> str:
 
 def bare_names(tensors: dict, known: Collection[str]) -> dict[str, str]:
     """The keys that are texts → the same without the words of wrappers, a dense layer's old names as the new ones."""
-
-    def bare(key):
-        return OLD_DENSE.sub(r"\1\2", WRAPPERS.sub("", key)) if "denselayer" in key else WRAPPERS.sub("", key)
-
-    return {key: key if key in known else bare(key) for key in tensors if isinstance(key, str)}
+    texts = [key for key in tensors if isinstance(key, str)]
+    return {key: key if key in known else OLD_DENSE.sub(r"\1", WRAPPERS.sub("", key)) for key in texts}
 
 
 def prefixes(names: Collection[str], known: Collection[str]) -> list[str]:

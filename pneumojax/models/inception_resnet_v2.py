@@ -90,11 +90,12 @@ class Mixed(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        *_, last = self.chains
-        pooled = average_pool(x, 3, padding=1, count_padding=False) if last else max_pool(x, 3, 2)
-        inputs = [x] * (len(self.chains) - 1) + [pooled]
-        branches = enumerate(zip(inputs, self.chains, strict=True))
-        return jnp.concatenate([branch(y, f"branch{i}", own, self.width, train) for i, (y, own) in branches], -1)
+        *others, last = self.chains
+        outputs = [branch(x, f"branch{i}", chain, self.width, train) for i, chain in enumerate(others)]
+        x = average_pool(x, 3, padding=1, count_padding=False) if last else max_pool(x, 3, 2)
+        # in timm's row of this branch the pool is layer 0
+        outputs.append(branch(x, f"branch{len(others)}_1", last, self.width, train))
+        return jnp.concatenate(outputs, -1)
 
 
 class Residual(nn.Module):
