@@ -103,16 +103,10 @@ def row(name: str, measured: str) -> str:
     """One network's; `measured` is 'counts', 'memory' too, or 'speeds' too."""
     model = models.load(name)
     size, (published, published_adds) = size_of(model), PUBLISHED.get(name, (None, None))
-    (parameters, adds), (whole, _) = counts(model(num_classes=2), size), counts(model(), size)
-    cells = [
-        name,
-        str(size),
-        f"{parameters:,}",
-        f"{whole:,}",
-        f"{published:,}" if published else "",
-        f"{adds / 1e9:.3f}",
-    ]
-    cells += [f"{published_adds:.3f}" if published_adds else ""]
+    (parameters, adds), (whole, whole_adds) = (counts(model(num_classes=count), size) for count in (2, 1000))
+    cells = [name, str(size), f"{parameters:,}", f"{whole:,}", f"{published:,}" if published else ""]
+    cells += [f"{number / 1e9:.3f}" for number in (adds, whole_adds)]
+    cells.append(f"{published_adds:.3f}" if published_adds else "")
     if measured != "counts":
         cells.append(f"{memory(model(num_classes=2), size) / 1e9:.2f}")
     if measured == "speeds":
@@ -129,7 +123,8 @@ def main() -> None:
     parser.add_argument("--counts", action="store_true", help="neither speeds nor memory, for which steps are compiled")
     options = parser.parse_args()
     measured = "counts" if options.counts else "memory" if options.quick else "speeds"
-    head = ["network", "pixels", "parameters, 2 classes", "with 1000", "published", "10⁹ multiply-adds", "published"]
+    head = ["network", "pixels", "parameters, 2 classes", "with 1000", "published", "10⁹ multiply-adds, 2 classes"]
+    head += ["with 1000", "published"]
     head += [] if measured == "counts" else [f"GB of a step of {BATCH}"]
     head += ["inference, images/s", "training, images/s", "6 epochs of 499, min"] if measured == "speeds" else []
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
