@@ -264,9 +264,10 @@ def test_stages_train_as_timms(name, stage, shape):
         given, expected = (to_here(model, tensors, True) for tensors in (before, gradients_and_statistics(module)))
         train = jax.jit(jax.grad(loss, (0, 1), has_aux=True))
         (ours, inputs), changed = train(given["params"], jnp.asarray(x), given["batch_stats"])
-        assert distance(ours, expected["params"]) <= 1e-8
-        assert distance(inputs, there.grad.numpy().transpose(0, 2, 3, 1)) <= 1e-8
-        assert distance(changed, expected["batch_stats"]) <= 1e-8
+    # the gradient of block8's bias, which a batch norm takes away again, is 0 but for rounding
+    alike = partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-10)
+    wanted = {**expected, "x": there.grad.numpy().transpose(0, 2, 3, 1)}
+    jax.tree.map(alike, {"params": ours, "batch_stats": changed, "x": inputs}, wanted)
 
 
 @pytest.mark.parametrize("name", ["vgg16", "densenet121", "xception", "inception_resnet_v2"])
