@@ -51,7 +51,7 @@ def load(
       weights: as `config.model.weights`: 'none' (random, always the same), 'torchvision', a file, a folder. They may
         lack what is not computed.
       cache: where downloads are kept.
-      size: pixels a side that images are resized to; None for 224, of `inception_v3` 299.
+      size: pixels a side that images are resized to; None for what it was published for, 224 or 299.
       stage: the last stage that is computed, of the network's `STAGES`; None for the last before the head.
       batch_size: images at a time; it changes no more than rounding.
       fields: what named the network and the weights, for messages.

@@ -19,6 +19,7 @@ from pneumojax.weights import is_tensor, shown
 
 DEEPEST = 8
 WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+OLD_DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")  # in published files norm.1, today norm1
 COUNTERS = re.compile(r"(.*\.)?num_batches_tracked|n_averaged")  # of batch norm; of torch.optim.swa_utils
 AUXILIARY = re.compile(r"(aux\d|AuxLogits)\..*")  # heads of GoogLeNet and Inception, of use in training only
 
@@ -85,8 +86,9 @@ def described(value) -> str:
 
 
 def bare_names(tensors: dict, known: Collection[str]) -> dict[str, str]:
-    """The keys that are texts → the same without the words of wrappers."""
-    return {key: key if key in known else WRAPPERS.sub("", key) for key in tensors if isinstance(key, str)}
+    """The keys that are texts → the same without the words of wrappers, a dense layer's old names as the new ones."""
+    texts = [key for key in tensors if isinstance(key, str)]
+    return {key: key if key in known else OLD_DENSE.sub(r"\1", WRAPPERS.sub("", key)) for key in texts}
 
 
 def prefixes(names: Collection[str], known: Collection[str]) -> list[str]:

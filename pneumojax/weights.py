@@ -27,6 +27,10 @@ ENUMS = {  # torchvision's names of the published weights
     "googlenet": "GoogLeNet_Weights.IMAGENET1K_V1",
     "inception_v3": "Inception_V3_Weights.IMAGENET1K_V1",
     "resnet18": "ResNet18_Weights.IMAGENET1K_V1",
+    "vgg16": "VGG16_Weights.IMAGENET1K_V1",
+    "vgg19": "VGG19_Weights.IMAGENET1K_V1",
+    "densenet121": "DenseNet121_Weights.IMAGENET1K_V1",
+    "densenet201": "DenseNet201_Weights.IMAGENET1K_V1",
 }
 DTYPES = {  # of .safetensors
     **{"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16},

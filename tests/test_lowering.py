@@ -10,7 +10,8 @@ from configs import default
 from pneumojax import classify, lookup, models, tuning
 from pneumojax.jobs import Batch
 
-SLOW = {"inception_v3"}  # to trace, 40 seconds; test_inception.py has its blocks
+# to trace, 10 to 40 seconds; test_inception.py and test_networks.py have their blocks
+SLOW = {"densenet121", "densenet201", "inception_resnet_v2", "inception_v3", "xception"}
 NAMES = [name for name in lookup.names("pneumojax.models", "Model") if name not in SLOW]
 AUGMENTATION = {"flip": True, "shift": 5, "rotation": 10.0, "zoom": 0.1, "shear": 5.0}
 BATCH, SIZE, WIDTH = 4, 64, 8

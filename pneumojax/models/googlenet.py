@@ -14,6 +14,7 @@ from pneumojax.models.layers import (
     adaptive_average_pool,
     channels_first,
     convolution,
+    inputs_of_tensorflow,
     linear_init,
     max_pool,
 )
@@ -100,8 +101,7 @@ class Model(nn.Module):
 
         def stem(x):
             if self.transform_input:
-                mean, std = jnp.array([0.485, 0.456, 0.406], x.dtype), jnp.array([0.229, 0.224, 0.225], x.dtype)
-                x = x * (std / 0.5) + (mean - 0.5) / 0.5
+                x = inputs_of_tensorflow(x)
             x = ConvBlock(scaled(64), 7, 2, name="conv1")(x, train)
             x = max_pool(x, 3, 2, ceil=True)
             x = ConvBlock(scaled(64), 1, name="conv2")(x, train)

@@ -10,7 +10,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from pneumojax.models.layers import BatchNorm, Dropout, average_pool, convolution, linear_init, max_pool
+from pneumojax.models.layers import (
+    BatchNorm,
+    Dropout,
+    average_pool,
+    convolution,
+    inputs_of_tensorflow,
+    linear_init,
+    max_pool,
+)
 
 SIZE = 299  # pixels a side that the published weights are for
 FID_CLASSES = 1008  # of the head in FID's file
@@ -121,8 +129,7 @@ class Model(nn.Module):
     def __call__(self, x, train: bool = False, begin: int = 0, end: int | None = None):
         def stem(x):
             if self.transform_input:
-                mean, std = jnp.array([0.485, 0.456, 0.406], x.dtype), jnp.array([0.229, 0.224, 0.225], x.dtype)
-                x = x * (std / 0.5) + (mean - 0.5) / 0.5
+                x = inputs_of_tensorflow(x)
             for name, (features, *others) in STEM.items():
                 x = ConvBlock(features * self.width // 64, *others, name=name)(x, train)
                 if name in POOLS_AFTER:
