@@ -11,9 +11,7 @@ from pneumojax import evaluate
 from pneumojax.evaluate import Design, Prediction, Terms
 from pneumojax.evaluate.contrasts import sign_flip
 
-AGAINST = {("clean", "without_gan"): None} | dict.fromkeys(
-    [("clean", "with_gan"), ("clean", "with_gan_epochs")], "without_gan"
-)
+AGAINST = dict.fromkeys([("clean", "with_gan"), ("clean", "with_gan_epochs")], ("without_gan",))
 TERMS = Terms(("clean", "unseen", "with_gan"), "accuracy", 0.01, True, 0)
 COLUMNS = [
     *("protocol", "part", "score", "arms", "difference", "patients", "procedure", "procedure_why"),
