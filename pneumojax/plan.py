@@ -47,6 +47,7 @@ class World(NamedTuple):
     patients: list[str]  # a generated image is a patient of its own
     parts: list[str]
     subtypes: list[str]
+    groups: np.ndarray  # int, equal for images that share a patient or their pixels; a generated one is alone
 
 
 def draw(own: Images, external: dict[str, np.ndarray], count: int, config) -> tuple[Plans, list[int]]:
@@ -179,7 +180,8 @@ def check_arm(arm: Arm, offer: arms.Offer) -> None:
 
 def world(images: Images, plans: Plans, classes) -> World:
     """The columns of all rows."""
-    columns = World(list(images.names), images.labels, list(images.patients), list(images.parts), list(images.subtypes))
+    texts = map(list, (images.patients, images.parts, images.subtypes))
+    columns = World(list(images.names), images.labels, *texts, splits.group(images.patients, images.digests))
     for plan in plans.values():
         names = protocols.generated_names(plan.generated, classes)
         empty = [""] * len(names)
@@ -190,6 +192,7 @@ def world(images: Images, plans: Plans, classes) -> World:
             columns.patients + names,
             columns.parts + empty,
             columns.subtypes + empty,
+            np.concatenate([columns.groups, len(columns.names) + np.arange(len(names))]),
         )
     return columns
 

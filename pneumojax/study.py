@@ -117,12 +117,13 @@ def plan_of(loaded: Loaded, workdir: Path) -> Planned:
             init_seed=seed_of(config.seed, f"trial{trial}", "init"),
             seed=seed_of(config.seed, stage.name),
             done=logits_path(workdir, stage).exists(),
+            groups=world.groups,
         )
         for (trial, protocol), one in plans.items()
         for name, arm in one.arms.items()
     ]
     if check := getattr(loaded.system, "check", None):
-        check(loaded.prepared, fits, len(world.names))
+        check(loaded.prepared, fits, world.labels)
     return Planned(plans, overlapping, world, fits)
 
 
