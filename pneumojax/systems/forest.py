@@ -8,7 +8,6 @@ Kept is no forest, which would be a pickle that `predict` has to trust, but what
 settings and seed, of which the same forest grows again.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from absl import logging
 from ml_collections import FrozenConfigDict
 
-from pneumojax import checkpoint, classify, embedding, loop, sharding, tuning
+from pneumojax import checkpoint, classify, embedding, sharding, tuning
 from pneumojax.classify import Recipe
 from pneumojax.data import median, splits
 from pneumojax.data import table as tables
@@ -29,8 +28,9 @@ from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.jobs import Diverged, Place
 from pneumojax.stage import Stage
-from pneumojax.systems import Fit, features, finetune
+from pneumojax.systems import Fit, features, finetune, trees
 from pneumojax.systems.finetune import Network
+from pneumojax.systems.trees import Choice
 from pneumojax.tuning import Tuning
 
 NETWORKS = ("trained", "frozen")
@@ -58,15 +58,6 @@ class System(NamedTuple):
         return self.network.config.system
 
 
-class Choice(NamedTuple):
-    """The settings of one forest, as `DEFAULTS` has them."""
-
-    trees: int
-    depth: int
-    leaf: int
-    share: float
-
-
 def prepare(config) -> System:
     """The network. Errors: BadInput for fields that cannot be, and as `finetune` has them."""
     check_fields(config)
@@ -76,10 +67,8 @@ def prepare(config) -> System:
     if config.system.network == "frozen":
         head = tuning.stages(network.model, config.model.image_size)[-1].params
         if lacking := sorted(".".join(path) for path in network.new - head):
-            what = f"{', '.join(lacking)} would be random"
-            raise BadInput(
-                f"config.system.network='frozen': the weights lack layers: {what}; give whole ones, or 'trained'"
-            )
+            what = f"the weights lack {', '.join(lacking)}, which would be random; give whole ones, or 'trained'"
+            raise BadInput(f"config.system.network='frozen': {what}")
         facts |= {"mode": "frozen", "trained_parameters": 0, "cached_features": True}
     return System(network, facts)
 
@@ -123,11 +112,6 @@ def frozen_recipe(network: finetune.System) -> Recipe:
     return recipe._replace(tuning=Tuning(len(recipe.model.STAGES) - 1, (), ()))
 
 
-def grid(own: FrozenConfigDict) -> list[Choice]:
-    """All combinations of a config's settings."""
-    return [Choice(*one) for one in itertools.product(own.trees, own.depth, own.leaf, map(float, own.share))]
-
-
 def inner_folds(system: System, fit: Fit, labels: np.ndarray) -> list[Split]:
     """The folds that one forest's settings are chosen by, as places among `fit.train`; none where there is no choice.
 
@@ -136,7 +120,7 @@ def inner_folds(system: System, fit: Fit, labels: np.ndarray) -> list[Split]:
     from sklearn.model_selection import StratifiedGroupKFold  # takes a second to import
 
     own, classes = system.own, system.network.config.data.classes
-    labels, groups, alone = labels[fit.train], fit.groups[fit.train], len(grid(own)) == 1
+    labels, groups, alone = labels[fit.train], fit.groups[fit.train], len(trees.grid(own)) == 1
     remedy = "lower config.system.folds or bring images of more patients; one setting alone of each takes no folds"
     for label, name in enumerate(classes):
         patients = len(set(groups[labels == label].tolist()))
@@ -155,17 +139,17 @@ def inner_folds(system: System, fit: Fit, labels: np.ndarray) -> list[Split]:
 def logits(
     system: System, fits: Sequence[Fit], table: Table, place: Place
 ) -> Iterator[tuple[Fit, np.ndarray | Diverged]]:
-    """Grows a forest for each fit: logits as `votes` has them.
+    """Grows a forest for each fit: logits as `trees.votes` has them.
 
     A network whose features are not finite, or the same for all images it is trained on, has diverged.
     """
     if system.own.median:
         with place.timings.of("filter"):
-            every = np.arange(len(table.labels))
-            table = Table(
-                sharding.replicate(median.filtered(tables.images(table, every), system.own.median)), table.labels
-            )
-    for fit, made in networks(system, [fit for fit in fits if not fit.done], table, place):
+            images = tables.images(table, np.arange(len(table.labels)))
+            table = Table(sharding.replicate(median.filtered(images, system.own.median)), table.labels)
+    for fit, made in networks(system, fits, table, place):
+        if fit.done:
+            continue
         if isinstance(made, Network):
             with place.timings.of("forest"):
                 made = answers(system, fit, made, place)
@@ -210,18 +194,13 @@ def answers(system: System, fit: Fit, network: Network, place: Place) -> np.ndar
     if (train == train[0]).all():
         return Diverged(fit.steps, "constant features", kept)
     labels = network.seen.labels[fit.train]
-    choice = chosen(system, fit, train, network.seen.labels)
-    forest = grown(choice, fit.seed, train, labels)
-    said = votes(forest, train)
-    checkpoint.write_arrays(
-        kept_at(place.checkpoints(fit.stage)),
-        features=train,
-        labels=labels,
-        seed=fit.seed,
-        said=said,
-        **choice._asdict(),
-    )
-    return votes(forest, tested)
+    folds = inner_folds(system, fit, network.seen.labels)
+    choice = trees.chosen(trees.grid(system.own), folds, train, labels, fit.seed)
+    logging.info("%s: a forest of %s", fit.stage.name, trees.words(choice))
+    forest = trees.grown(choice, fit.seed, train, labels)
+    grew_from = {"features": train, "labels": labels, "seed": fit.seed, "said": trees.votes(forest, train)}
+    checkpoint.write_arrays(kept_at(place.checkpoints(fit.stage)), **grew_from, **choice._asdict())
+    return trees.votes(forest, tested)
 
 
 def kept_at(checkpoints: Path) -> Path:
@@ -229,61 +208,16 @@ def kept_at(checkpoints: Path) -> Path:
     return checkpoints.with_name(f"{checkpoints.name}.forest.npz")
 
 
-def chosen(system: System, fit: Fit, made: np.ndarray, labels: np.ndarray) -> Choice:
-    """The settings of the grid whose forests give the images of the inner folds the largest mean logit of their class."""
-    folds, own = inner_folds(system, fit, labels), labels[fit.train]
-
-    def score(choice: Choice) -> float:
-        found = []
-        for train, test in folds:
-            forest = grown(choice, fit.seed, made[train], own[train])
-            found.append(votes(forest, made[test])[np.arange(len(test)), own[test]].mean(dtype=float))
-        return float(np.mean(found))
-
-    choices = grid(system.own)
-    if len(choices) == 1:
-        return choices[0]
-    scores = [score(choice) for choice in choices]
-    best = int(np.argmax(scores))
-    name, what = fit.stage.name, ", ".join(f"{key} {value}" for key, value in choices[best]._asdict().items())
-    logging.info("%s: forest: %s: log loss %.4f in %d inner folds", name, what, -scores[best], len(folds))
-    return choices[best]
-
-
-def grown(choice: Choice, seed: int, made: np.ndarray, labels: np.ndarray):
-    """A forest of features float32 [n, d] and labels [n] of all classes; the same one for the same arguments."""
-    from sklearn.ensemble import RandomForestClassifier
-
-    return RandomForestClassifier(
-        choice.trees,
-        max_depth=choice.depth or None,
-        min_samples_leaf=choice.leaf,
-        max_features=choice.share or "sqrt",
-        random_state=seed,
-        n_jobs=1,  # more would add the trees' shares up in whatever order they come
-    ).fit(made, labels)
-
-
-def votes(forest, made: np.ndarray) -> np.ndarray:
-    """Logits float32 [n, K]: logarithms of shares of the trees' votes, to which each class has one vote added.
-
-    A tree's vote is split by the classes of the training images in the leaf. With T trees a share is from 1 / (T + K)
-    to (T + 1) / (T + K), never 0: it is the rule of succession.
-    """
-    trees, classes = len(forest.estimators_), len(forest.classes_)
-    return np.log((trees * forest.predict_proba(made) + 1) / (trees + classes)).astype(np.float32)
-
-
 def classifier(run, stage: Stage):
     """One forest of a finished run, grown again: uint8 [N, S, S] → logits float32 [N, K].
 
-    Errors: BadInput where what it grew from is missing or damaged, or another version of scikit-learn grows another one.
+    Errors: BadInput where what it grew from is missing or damaged, or scikit-learn grows another one of it.
     """
     with checkpoint.record_of_run(kept_at(run.workdir / "checkpoints" / stage.name)) as path:
         kept = checkpoint.read_arrays(path)
         choice = Choice(**{field: kept[field].item() for field in Choice._fields})
-        forest = grown(choice, kept["seed"].item(), kept["features"], kept["labels"])
-        same = np.array_equal(votes(forest, kept["features"]), kept["said"])
+        forest = trees.grown(choice, kept["seed"].item(), kept["features"], kept["labels"])
+        same = np.array_equal(trees.votes(forest, kept["features"]), kept["said"])
     if not same:
         versions = "scikit-learn is not of the version in results.json, or the file is damaged"
         raise BadInput(f"{path} does not grow the forest of the run: {versions}; bring either back or run anew")
@@ -297,6 +231,6 @@ def classifier(run, stage: Stage):
         if run.config.system.median:
             images = median.filtered(np.asarray(images), run.config.system.median)
         rows = np.arange(len(images))
-        return votes(forest, classify.predict(variables, finetune.table_of(images), rows, recipe, before_head))
+        return trees.votes(forest, classify.predict(variables, finetune.table_of(images), rows, recipe, before_head))
 
     return predict
