@@ -13,7 +13,7 @@ from configs import table3
 def get_config():
     """All of it is ours but the network's shape."""
     c = table3.get_config()
-    c.model.name = "liang2019"
+    c.model.name = "liang2019"  # counts of layers, residual, dilated: stated; their sizes: ours
     c.model.image_size = 224  # ours
     c.model.weights = "none"  # ours; stated: pretrained on ChestX-ray14
     c.classifier.optimizer = "adam"  # ours

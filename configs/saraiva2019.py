@@ -13,7 +13,7 @@ from configs import table3
 def get_config():
     """All of it is ours but the counts of layers."""
     c = table3.get_config()
-    c.model.name = "saraiva2019"
+    c.model.name = "saraiva2019"  # counts of layers: stated; their sizes: ours
     c.model.image_size = 200  # ours: as Stephen's, so that these rows differ in their networks
     c.classifier.optimizer = "adam"  # ours
     c.classifier.learning_rate = 1e-3  # ours: Adam's usual one

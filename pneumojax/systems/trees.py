@@ -53,17 +53,22 @@ def log_loss(choice: Choice, folds: Sequence[Split], features, labels, seed: int
 
 
 def grown(choice: Choice, seed: int, features: np.ndarray, labels: np.ndarray):
-    """A forest of features float32 [n, d] and labels [n] of all classes; the same one for the same arguments."""
+    """A forest of features float32 [n, d] and labels [n] of all classes; the same one for the same arguments.
+
+    Trees grow side by side, each from a seed of its own. They are asked in turn: threads would add up their shares in
+    whatever order they come, and sums of floats depend on it.
+    """
     from sklearn.ensemble import RandomForestClassifier  # takes a second to import
 
-    return RandomForestClassifier(
+    forest = RandomForestClassifier(
         choice.trees,
         max_depth=choice.depth or None,
         min_samples_leaf=choice.leaf,
         max_features=choice.share or "sqrt",
         random_state=seed,
-        n_jobs=1,  # more would add up the trees' shares in whatever order they come
-    ).fit(features, labels)
+        n_jobs=-1,
+    )
+    return forest.fit(features, labels).set_params(n_jobs=1)
 
 
 def votes(forest, features: np.ndarray) -> np.ndarray:
