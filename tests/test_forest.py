@@ -94,6 +94,7 @@ def test_what_a_forest_grew_from_is_no_pickle_and_is_checked(grown, tmp_path):
         forest.classifier(elsewhere, STAGE)
 
 
+@pytest.mark.slow
 def test_interrupted_among_the_forests_it_ends_in_the_same_bits(grown, tiny_flags, tmp_path, monkeypatch):
     """When the first one is whole, and when what the second grew from is kept but not its logits."""
     answers, calls = forest.answers, []
@@ -115,6 +116,7 @@ def test_interrupted_among_the_forests_it_ends_in_the_same_bits(grown, tiny_flag
     assert bits(finish(small(tiny_flags), tmp_path / "run")) == bits(grown)
 
 
+@pytest.mark.slow
 def test_a_frozen_network_wants_its_weights(tmp_path, tiny_flags):
     variables = jax.tree.map(np.asarray, classify.init(jax.random.key(3), models.load("wu2020")(width=32), 224))
     tensors = pretrained.to_torch(variables, "wu2020")
@@ -219,8 +221,7 @@ def test_groups_of_a_study(tiny_flags, tmp_path):
     planned = study.plan_of(study.load(config.frozen(c), Timings(tmp_path / "timings.json")), tmp_path)
     world, groups = planned.world, planned.fits[0].groups
     made = np.array([name.startswith("generated/") for name in world.names])
-    assert made.sum() == 64
-    assert len(set(groups[made].tolist())) == 64
+    assert len(set(groups[made].tolist())) == made.sum() > len({*world.names}) - (~made).sum() > 0  # names come twice
     assert not set(groups[made].tolist()) & set(groups[~made].tolist())
     pairs = {(patient, group) for patient, group in zip(world.patients, groups.tolist(), strict=True)}
     real = [pair for pair in pairs if not pair[0].startswith("generated/")]
