@@ -155,12 +155,15 @@ def logits_of(variables, examples, generated, index: tables.Index, recipe: Recip
     return from_features(recipe, variables, examples, train=False).astype(jnp.float32)
 
 
-def predict(variables, table: Table, rows: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """Logits float32 [n, K] of rows [n] of a table, each counted once however n divides into batches."""
+def predict(variables, table: Table, rows: np.ndarray, recipe: Recipe, compute=logits_of) -> np.ndarray:
+    """Logits float32 [n, K] of rows [n] of a table, each counted once however n divides into batches.
+
+    `compute`, with the arguments of `logits_of`, may make something else of a batch.
+    """
     size = recipe.config.predict_batch_size
     if len(rows) == 0:
         return np.zeros((0, recipe.model.num_classes), np.float32)
     padded = np.resize(rows, -(-len(rows) // size) * size)  # the last batch goes round to the first images
     fed = tables.feed(table, padded.reshape(-1, size))
-    pieces = [logits_of(variables, examples, table.generated, index, recipe) for examples, index in fed]
+    pieces = [compute(variables, examples, table.generated, index, recipe) for examples, index in fed]
     return np.concatenate(jax.device_get(pieces))[: len(rows)]

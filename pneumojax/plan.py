@@ -71,6 +71,7 @@ class World(NamedTuple):
     patients: list[str]  # a generated image is a patient of its own
     parts: list[str]
     subtypes: list[str]
+    groups: np.ndarray  # int, equal for images that share a patient or their pixels; a generated one is alone
 
 
 def draw(own: Images, external: dict[str, np.ndarray], count: int, config) -> tuple[Plans, list[int]]:
@@ -209,11 +210,12 @@ def inner_part(rows: np.ndarray, collection: protocols.Collection, config, trial
 def world(images: Images, plans: Plans, classes) -> World:
     """The columns of all rows."""
     names, patients = list(images.names), list(images.patients)
-    labels = [images.labels]
+    labels, groups = [images.labels], splits.group(images.patients, images.digests)
     for plan in plans.values():
         numbers: dict[tuple[str, int], int] = {}  # of each kind and class, those there are
         for block in plan.blocks:
             labels.append(block.labels)
+            groups = np.concatenate([groups, groups[block.source] if len(block.source) else block.rows])
             if len(block.source):
                 patients += [patients[row] for row in block.source]
                 names += [f"{block.kind}/{names[row]}" for row in block.source]
@@ -224,7 +226,8 @@ def world(images: Images, plans: Plans, classes) -> World:
                 names.append(f"{block.kind}/{classes[label]}/{number}")
                 patients.append(names[-1])
     empty = [""] * (len(names) - len(images.names))
-    return World(names, np.concatenate(labels), patients, [*images.parts, *empty], [*images.subtypes, *empty])
+    parts, subtypes = [*images.parts, *empty], [*images.subtypes, *empty]
+    return World(names, np.concatenate(labels), patients, parts, subtypes, groups)
 
 
 def labels_for_gans(own: Images, config) -> dict[str, np.ndarray]:

@@ -112,17 +112,17 @@ def plan_of(loaded: Loaded, workdir: Path) -> Planned:
     world = plan.world(images, plans, config.data.classes)
     check_memory(loaded, len(world.names))
     fits = [
-        fit_of(stage._replace(classifier_seed=seed), arm, config, workdir)
+        fit_of(stage._replace(classifier_seed=seed), arm, world.groups, config, workdir)
         for one in plans.values()
         for stage, arm in one.arms.items()
         for seed in range(config.classifier.seeds)
     ]
     if check := getattr(loaded.system, "check", None):
-        check(loaded.prepared, fits, len(world.names))
+        check(loaded.prepared, fits, world.labels)
     return Planned(plans, overlapping, world, gan_labels, fits)
 
 
-def fit_of(stage: Stage, arm: Arm, config, workdir: Path) -> Fit:
+def fit_of(stage: Stage, arm: Arm, groups: np.ndarray, config, workdir: Path) -> Fit:
     """What a system is asked for: initial values and orders are the same for all arms of a trial and protocol."""
     replicate = (f"trial{stage.trial}", "init", *([stage.classifier_seed] if stage.classifier_seed else ()))
     return Fit(
@@ -136,6 +136,7 @@ def fit_of(stage: Stage, arm: Arm, config, workdir: Path) -> Fit:
         init_seed=seed_of(config.seed, *replicate),
         seed=seed_of(config.seed, stage._replace(arm="fit", gan_seed=0).name),
         done=logits_path(workdir, stage).exists(),
+        groups=groups,
     )
 
 

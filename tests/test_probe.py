@@ -152,6 +152,7 @@ def test_one_that_has_not_converged_is_no_probe(done):
     fit = systems.Fit(
         stage=done.stages()[0], train=np.arange(40), extra=np.zeros(0, int), inner=np.arange(40, 60), steps=1,
         tested=np.zeros(0, int), overrides={}, init_seed=0, seed=0, done=False,
+        groups=np.zeros(0, int),
     )  # fmt: skip
     config = json.loads((done.workdir / "config.json").read_text())
     config["system"]["iterations"] = 1

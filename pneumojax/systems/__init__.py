@@ -13,8 +13,9 @@ A module may also have
 
     DEFAULTS: dict
         Fields of its own in `config.system`, with their values.
-    check(system, fits, images) -> None
-        Raises BadInput where so many images are too many, before anything is written.
+    check(system, fits, labels) -> None
+        Raises BadInput where the fits cannot be, or so many images are too many, before anything is written; `labels`
+        are those of all rows.
     classifier(run, stage) -> function
         Of a finished run (`pneumojax.run.Run`): uint8 [N, S, S] → logits float32 [N, K], for `pneumojax.predict`.
 """
@@ -41,6 +42,7 @@ class Fit(NamedTuple):
     init_seed: int  # of random parameters, the same for all arms of a trial
     seed: int  # of all else: order, dropout; the same for all arms of a trial and protocol
     done: bool  # whether its logits are at rest already
+    groups: np.ndarray  # int [rows of the table], equal for images of one patient; a generated image is alone
 
 
 def load(name: str) -> ModuleType:

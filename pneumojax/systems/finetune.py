@@ -98,17 +98,35 @@ def on_features(recipe: Recipe) -> bool:
     return recipe.tuning.begin > 0 and recipe.config.feature_memory > 0 and not augment.used(recipe.config)
 
 
-def check(system: System, fits: Sequence[Fit], images: int) -> None:
+def check(system: System, fits: Sequence[Fit], labels: np.ndarray) -> None:
     """Errors: BadInput where the features of so many images take more memory than is allowed."""
     for recipe in {system.recipe(fit.overrides) for fit in fits}:
         if on_features(recipe):
-            features.check(recipe, system.config.model.image_size, images)
+            features.check(recipe, system.config.model.image_size, len(labels))
+
+
+class Network(NamedTuple):
+    """One that is trained, and what it sees."""
+
+    recipe: Recipe
+    variables: dict  # {"params", "batch_stats"}, whole
+    seen: Table  # of images, or of features of its frozen stages
 
 
 def logits(
     system: System, fits: Sequence[Fit], table: Table, place: Place
 ) -> Iterator[tuple[Fit, np.ndarray | Diverged]]:
     """Trains a network for each fit and predicts with its last state, which is the one to score."""
+    for fit, made in trained(system, fits, table, place):
+        if isinstance(made, Network):
+            made = classify.predict(made.variables, made.seen, fit.tested, made.recipe)
+        yield fit, made
+
+
+def trained(
+    system: System, fits: Sequence[Fit], table: Table, place: Place
+) -> Iterator[tuple[Fit, Network | Diverged]]:
+    """Trains a network for each fit that is not done."""
     with place.timings.of("weights"):
         keep_start(system, fits, place)
     by_recipe: dict[Recipe, list[Fit]] = {}
@@ -122,7 +140,7 @@ def logits(
         if on_features(recipe):
             with place.timings.of("features"):
                 seen = features.table_of(recipe, variables, table, system.config.model.image_size)
-        trained = loop.train(
+        states = loop.train(
             classify.train_step,
             [job_of(system, recipe, fit, seen) for fit in own],
             seen,
@@ -132,12 +150,10 @@ def logits(
             together=on_features(recipe) and recipe.config.mode == "head",
         )
         fit_of = {fit.stage: fit for fit in own}
-        for job, state in trained:
-            fit = fit_of[job.stage]
-            if isinstance(state, Diverged):
-                yield fit, state
-            else:
-                yield fit, classify.predict(classify.variables_of(state, frozen), seen, fit.tested, recipe)
+        for job, state in states:
+            diverged = isinstance(state, Diverged)
+            made = state if diverged else Network(recipe, classify.variables_of(state, frozen), seen)
+            yield fit_of[job.stage], made
 
 
 def job_of(system: System, recipe: Recipe, fit: Fit, table: Table) -> Job:
@@ -176,24 +192,37 @@ def classifier(run, stage: Stage):
 
     Errors: BadInput where a checkpoint of it is missing.
     """
+    recipe, variables = restored(run, stage)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        return classify.predict(variables, table_of(images), np.arange(len(images)), recipe)
+
+    return predict
+
+
+def table_of(images: np.ndarray) -> Table:
+    """Images, uint8 [N, S, S], whose labels nobody asks for."""
+    return Table(sharding.replicate(images), np.zeros(len(images), np.int32))
+
+
+def rebuilt(run) -> tuple[System, dict]:
+    """The network of a finished run, and the variables that it started from, zeros where it had no weights."""
     model, shapes = built(run.config)
     new = frozenset(tuple(name.split(".")) for name in run.results["classifier"]["new_parameters"])
-    system = System(run.config, model, None, shapes, new, {})
-    recipe = system.recipe(run.arm(stage)["overrides"])
     variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    folder = run.workdir / "checkpoints"
     if run.config.model.weights != "none":
-        variables = loop.newest(folder / "start", variables)
+        variables = loop.newest(run.workdir / "checkpoints" / "start", variables)
+    return System(run.config, model, None, shapes, new, {}), variables
+
+
+def restored(run, stage: Stage) -> tuple[Recipe, dict]:
+    """A trained network of a finished run: its recipe and variables."""
+    system, variables = rebuilt(run)
+    recipe = system.recipe(run.arm(stage)["overrides"])
     trained, frozen = tuning.split(variables, recipe.tuning)
     scaling = None
     if recipe.config.standardise:
         channels = features.shape_of(recipe, run.config.model.image_size)[-1]
         scaling = {name: np.zeros(channels, np.float32) for name in ("mean", "deviation")}
-    state = loop.newest(folder / stage.name, classify.start(recipe, trained, scaling))
-    variables = classify.variables_of(state, frozen)
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        table = Table(sharding.replicate(images), np.zeros(len(images), np.int32))
-        return classify.predict(variables, table, np.arange(len(images)), recipe)
-
-    return predict
+    state = loop.newest(run.workdir / "checkpoints" / stage.name, classify.start(recipe, trained, scaling))
+    return recipe, classify.variables_of(state, frozen)

@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 from scipy.special import logsumexp
 
-from pneumojax import checkpoint, classify, embedding, loop, sharding, tuning
+from pneumojax import checkpoint, classify, embedding, sharding, tuning
 from pneumojax.classify import Recipe
 from pneumojax.data import table as tables
 from pneumojax.data.table import Table
@@ -65,7 +65,7 @@ def prepare(config) -> System:
             f"config.model.weights={config.model.weights!r}: it lacks {', '.join(lacking)}, which nothing here would "
             "train; bring the whole weights, or give an earlier stage in config.system.stage"
         )
-    known = {name: network.facts[name] for name in ("weights", "weights_digest", "parameters")}
+    known = {name: network.facts[name] for name in ("weights", "weights_digest", "parameters")} | {"new_parameters": []}
     return system_of(network, end, known | {"mode": "frozen", "stage": network.model.STAGES[end - 1]})
 
 
@@ -75,9 +75,9 @@ def system_of(network: finetune.System, end: int, facts: dict) -> System:
     return System(network, Recipe(network.model, config.classifier, Tuning(end, (), ()), config.model.dtype), facts)
 
 
-def check(system: System, fits: Sequence[Fit], images: int) -> None:
+def check(system: System, fits: Sequence[Fit], labels: np.ndarray) -> None:
     """Errors: BadInput where a penalty is to be chosen, and a fit has no images to choose it by."""
-    del images
+    del labels
     penalties, inner = system.network.config.system.penalties, system.network.config.evaluate.inner
     protocols = sorted({fit.stage.protocol for fit in fits if not len(fit.inner)})
     if len(penalties) > 1 and protocols:
@@ -90,19 +90,10 @@ def check(system: System, fits: Sequence[Fit], images: int) -> None:
 
 @partial(jax.jit, static_argnames="recipe")
 def features_of(variables, examples, generated, index: tables.Index, recipe: Recipe):
-    """Features float32 [B, d] of the images at an index [B] of a table."""
+    """Features float32 [B, d] of the images at an index [B] of a table: of a picture the mean over its pixels."""
     images = sharding.split_batch(tables.take(examples, generated, index))
     made = classify.features_of(recipe, variables, images).astype(jnp.float32)
     return made.reshape(len(made), -1, made.shape[-1]).mean(1)
-
-
-def features(system: System, variables: dict, table: Table, rows: np.ndarray) -> np.ndarray:
-    """Features float32 [n, d] of rows [n] of a table, on the host."""
-    size = system.recipe.config.predict_batch_size
-    padded = np.resize(rows, -(-len(rows) // size) * size).reshape(-1, size)  # the last goes round to the first
-    fed = tables.feed(table, padded)
-    pieces = [features_of(variables, images, table.generated, index, system.recipe) for images, index in fed]
-    return np.concatenate(jax.device_get(pieces))[: len(rows)]
 
 
 def logits(system: System, fits: Sequence[Fit], table: Table, place: Place) -> Iterator[tuple[Fit, np.ndarray]]:
@@ -112,7 +103,7 @@ def logits(system: System, fits: Sequence[Fit], table: Table, place: Place) -> I
     used = np.unique(np.concatenate([rows for fit in asked for rows in (fit.train, fit.extra, fit.inner, fit.tested)]))
     with place.timings.of("features"):
         variables = system.network.start(0)
-        made = features(system, variables, table, used)
+        made = classify.predict(variables, table, used, system.recipe, features_of)
     for fit in asked:
         train, extra, inner, tested = (
             made[np.searchsorted(used, rows)] for rows in (fit.train, fit.extra, fit.inner, fit.tested)
@@ -207,15 +198,14 @@ def classifier(run: Run, stage: Stage):
     place, config = place_of(run.workdir), run.config
     with checkpoint.record_of_run(probe_path(place, stage)) as path:
         probe = checkpoint.read_arrays(path)
-    model, shapes = finetune.built(config)
-    end = embedding.end_of(type(model), config.model.name, config.system.stage or None)
-    system = system_of(finetune.System(config, model, None, shapes, frozenset(), {}), end, {})
-    variables = system.network.start(0)
-    if config.model.weights != "none":
-        variables = loop.newest(run.workdir / "checkpoints" / "start", variables)
+    network, variables = finetune.rebuilt(run)
+    end = embedding.end_of(type(network.model), config.model.name, config.system.stage or None)
+    recipe = system_of(network, end, {}).recipe
+    if config.model.weights == "none":
+        variables = network.start(0)
 
     def predict(images: np.ndarray) -> np.ndarray:
-        table = Table(sharding.replicate(images), np.zeros(len(images), np.int32))
-        return apply(probe, features(system, variables, table, np.arange(len(images))))
+        rows = np.arange(len(images))
+        return apply(probe, classify.predict(variables, finetune.table_of(images), rows, recipe, features_of))
 
     return predict
