@@ -22,6 +22,8 @@ PROTOCOLS = {
     "only.",
     "paper": "as published: the GAN sees every image of the subset, generated images are in the test set, patients on "
     "both sides. Its two arms have different test sets, so their difference is no gain and is not printed.",
+    "disjoint": "the same test patients in all trials; each trial is trained on images of patients that no other trial "
+    "has, as far as they suffice, and that is where its GAN's images are from.",
     "official": "trained on the published folder train, tested on the published folder test; a trial is a seed.",
     "patient_kfold": "a trial is a fold of all images; no patient is in two folds.",
 }

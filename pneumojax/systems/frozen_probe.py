@@ -65,8 +65,12 @@ def prepare(config) -> System:
             f"config.model.weights={config.model.weights!r}: it lacks {', '.join(lacking)}, which nothing here would "
             "train; bring the whole weights, or give an earlier stage in config.system.stage"
         )
-    known = {name: network.facts[name] for name in ("weights", "weights_digest", "parameters")} | {"new_parameters": []}
-    return system_of(network, end, known | {"mode": "frozen", "stage": network.model.STAGES[end - 1]})
+    known = {name: network.facts[name] for name in ("weights", "weights_digest", "parameters")}
+    numbers = tuning.stages(network.model, config.model.image_size)[end].inputs.shape[-1] + 1  # an intercept
+    probe = {"mode": "frozen", "stage": network.model.STAGES[end - 1], "cached_features": True}
+    classes = len(config.data.classes)
+    probe |= {"new_parameters": [], "trained_parameters": numbers * (1 if classes == 2 else classes)}
+    return system_of(network, end, known | probe)
 
 
 def system_of(network: finetune.System, end: int, facts: dict) -> System:
