@@ -180,6 +180,10 @@ def before_head(variables, examples, generated, index: tables.Index, recipe: Rec
     examples = sharding.split_batch(tables.take(examples, generated, index))
     if examples.dtype == jnp.uint8:
         examples = classify.features_of(recipe, variables, examples)
+        if (
+            recipe.tuning.begin
+        ):  # rounded as in memory, or `predict` would fall on the other side of a tree's thresholds
+            examples = examples.astype(recipe.config.feature_dtype)
     end = len(recipe.model.STAGES) - 1
     x = classify.from_features(recipe, variables, examples, train=False, end=end).astype(jnp.float32)
     return jnp.mean(x, (1, 2)) if x.ndim == 4 else x
