@@ -110,7 +110,7 @@ def plan_of(trial: int, protocol: str, collection, labels: np.ndarray, external,
     blocks, given, record = [], {}, {}
     for seed in range(config.gan.seeds):
         drawn = protocols.PROTOCOLS[protocol](collection._replace(first_generated=len(labels)), config, trial)
-        new, labels = blocks_of(drawn, labels, seed, config)
+        new, labels = blocks_of(drawn, labels, seed, [config.seed, trial, seed, 10])
         blocks += new
         controls = {block.kind: block.rows for block in blocks}  # of this seed, or else of the first
         offer = arms.Offer(
@@ -135,7 +135,7 @@ def plan_of(trial: int, protocol: str, collection, labels: np.ndarray, external,
     return Plan(trial, protocol, seen, inner, blocks, given, record), labels
 
 
-def blocks_of(drawn: protocols.Drawn, labels: np.ndarray, seed: int, config) -> tuple[list[Block], np.ndarray]:
+def blocks_of(drawn: protocols.Drawn, labels: np.ndarray, seed: int, rng_seed) -> tuple[list[Block], np.ndarray]:
     """What a protocol and a seed of its GANs could add to the table, and the labels of all rows there are then."""
     real, blocks = drawn.plain.real, []
 
@@ -149,7 +149,7 @@ def blocks_of(drawn: protocols.Drawn, labels: np.ndarray, seed: int, config) -> 
     if len(made) >= len(real):
         chosen = arms.Offer(drawn.plain, drawn.pooled, True, 0, None, labels).at_ratio(blocks[0].rows, 1.0)
         add("permuted", labels[chosen], NO_ROWS)
-        add("shuffled", np.random.default_rng([config.seed, seed, 10]).permutation(labels[chosen]), chosen)
+        add("shuffled", np.random.default_rng(rng_seed).permutation(labels[chosen]), chosen)
     if seed == 0:
         add("low_resolution", labels[real], real)
         add("copies", labels[real], real)
