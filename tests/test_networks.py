@@ -228,6 +228,7 @@ def timm_blocks(stage: str) -> torch.nn.Sequential:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("torchvision_models")  # which timm imports
 @pytest.mark.parametrize(
     ("name", "stage", "shape"),
     [
