@@ -179,9 +179,9 @@ def test_a_copy_is_its_image_moved_a_little_and_always_the_same():
     for row, source in ((7, 3), (8, 3), (9, 5)):
         assert not np.array_equal(found[row], images[source])
         assert np.corrcoef(found[row].ravel(), images[source].ravel())[0, 1] > 0.6
-    mark = np.zeros((1, 64, 64), np.uint8)
-    mark[0, 28:36, 12:20] = 255  # left of the middle: 17.5 from its column, 31.5 from its row
-    moved = np.stack([augment.copies(mark, np.array([number]))[0] for number in range(20)]).astype(float)
+    marks = np.zeros((20, 64, 64), np.uint8)
+    marks[:, 28:36, 12:20] = 255
+    moved = np.asarray(augment.copies(marks, np.arange(20))).astype(float)
     centres = np.stack([(moved.sum(axis) * np.arange(64)).sum(1) / moved.sum((1, 2)) for axis in (2, 1)], 1)
     far = np.abs(centres - [31.5, 15.5]).max(0)
     assert (far > 1).all()
@@ -217,6 +217,7 @@ def done(tmp_path_factory, tiny_flags):
     return run.load(runs.finish(flags, tmp_path_factory.mktemp("controls") / "run"))
 
 
+@pytest.mark.slow
 def test_all_seeds_are_in_results_and_predictions(done):
     arms = done.results["protocols"]["disjoint"]
     seeds = {name: [(t["gan_seed"], t["classifier_seed"]) for t in arm["trials"]] for name, arm in arms.items()}
@@ -230,6 +231,7 @@ def test_all_seeds_are_in_results_and_predictions(done):
     assert len(done.stages()) == 3 * 4 + 4 * 2
 
 
+@pytest.mark.slow
 def test_the_low_resolution_images_and_what_gans_made_are_what_was_trained_on(done):
     """Two arms of the same initial values and order differ by their extra images alone, and do differ."""
     logits = {}
@@ -240,6 +242,7 @@ def test_the_low_resolution_images_and_what_gans_made_are_what_was_trained_on(do
     assert len({json.dumps(values) for values in logits.values()}) == len(logits) == 7
 
 
+@pytest.mark.slow
 def test_permuted_gans_have_their_sheets_and_losses(done):
     stages = {stage.name for stage, metric in done.curves if stage.gan}
     assert {"trial0/disjoint/gan_normal.permuted", "trial0/disjoint/gan1_pneumonia"} <= stages

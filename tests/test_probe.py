@@ -109,8 +109,8 @@ def test_its_penalty_is_the_one_with_the_lowest_log_loss_on_the_inner_part(done)
     assert chosen in frozen_probe.DEFAULTS["penalties"]
     parts = np.array(done.predictions["part"])
     inner = (parts == "inner") & (np.array(done.predictions["arm"]) == "without_gan")
-    assert inner.sum() == 12
     split = done.splits["trials"][0]["disjoint"]
+    assert inner.sum() == len(split["inner"]) > 10
     assert sorted(np.array(done.predictions["name"])[inner]) == sorted(split["inner"])
 
 
