@@ -1,6 +1,8 @@
 """The study: trials x protocols x arms, in five calls: load, plan, generate, classify, write. What is whole stays."""
 
+import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ from pneumojax.additions import Additions
 from pneumojax.arms import Arm
 from pneumojax.config import frozen, validate
 from pneumojax.data import Images, stream
+from pneumojax.data import table as tables
 from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.evaluate import Prediction
@@ -27,6 +30,7 @@ from pneumojax.gan.watch import Looks
 from pneumojax.jobs import Diverged, Place
 from pneumojax.metrics import Writer
 from pneumojax.plan import Plans, World
+from pneumojax.report import worst
 from pneumojax.stage import Stage, seed_of
 from pneumojax.systems import Fit
 from pneumojax.timings import Timings
@@ -246,8 +250,14 @@ def predictions_of(planned: Planned, diverged, workdir: Path) -> list[Prediction
     return found
 
 
+def real_pixels(loaded: Loaded, world: World, names: Sequence[str]) -> np.ndarray:
+    """Real images by their names, for pictures: uint8 [n, S, S]."""
+    row_of = {name: row for row, name in enumerate(world.names[: len(loaded.images.names)])}
+    return tables.images(Table(loaded.real, world.labels), np.array([row_of[name] for name in names]))
+
+
 def write(loaded: Loaded, planned: Planned, added: Additions, diverged: dict[Stage, Diverged], place: Place) -> None:
-    """Scores, predictions, the page, and results.json last: its being there says that all is whole."""
+    """Scores, predictions, worst errors, the page, and results.json last: its being there says that all is whole."""
     config, own, workdir = loaded.config, loaded.own, place.workdir
     place.writer.close()
     with place.timings.of("evaluate"):
@@ -279,6 +289,9 @@ def write(loaded: Loaded, planned: Planned, added: Additions, diverged: dict[Sta
         "environment": environment.joined(environment.recorded(workdir / "environment.json")),
     }
     workdirs.write_predictions(workdir, predictions, config.data.classes)
+    worst.write(
+        workdir, config, scored["protocols"], predictions, functools.partial(real_pixels, loaded, planned.world)
+    )
     written = runs.load(workdir, facts)
     report.write(written, workdir)
     checkpoint.write_json(workdir / "results.json", facts)

@@ -3,11 +3,11 @@
 A section is a module in this folder with
 
     PLACE: int
-        Where it stands on the page; lower ones first.
+        Where it stands on the page; lower ones first. The first one is the headline, before all facts.
     section(run) -> dict or None
         Of a `pneumojax.run.Run`: {"title": str, "blocks": [BLOCK]}; None where it has nothing to say. A BLOCK is one of
-        {"note": str}, {"table": TABLE} (`report.tables`), {"figures": [(caption, base64 PNG)]}, {"text": str},
-        {"pictures": [(caption, base64 WebP)]}, each as large as it is.
+        {"prose": str}, {"note": str}, {"table": TABLE} (`report.tables`), {"figures": [(caption, base64 PNG)]},
+        {"text": str}, {"pictures": [(caption, base64 WebP)]}, each as large as it is.
 """
 
 import importlib

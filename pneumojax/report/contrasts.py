@@ -1,13 +1,16 @@
 """Arms against the arms that they count against."""
 
+from collections.abc import Sequence
+
+from pneumojax.report import tables
 from pneumojax.run import Run
 
 PLACE = 20
 NOTE = (
-    "Differences in points [95%]. 'These networks' asks what new patients would change (t and sign flips by patient); "
-    "'this procedure' what a new training set, GAN and seed would (t over trials): help or harm is said from this "
-    "alone. 'Seeds alone' is what another seed does to the control. Holm over all but the contrast that was declared "
-    "beforehand."
+    "Differences in points [95%]. (a), these networks, asks what new patients would change (t and sign flips by "
+    "patient); (b), this procedure, what a new training set, GAN and seed would (t over trials): help or harm is said "
+    "from this alone. 'Seeds alone' (A/A) is what another seed does to the control, all else alike. Holm over all but "
+    "the contrast that was declared beforehand."
 )
 PHANTOMS = " There is no p on phantoms."
 
@@ -21,14 +24,33 @@ def section(run: Run) -> dict | None:
         arms = run.results["protocols"][row["protocol"]]
         titles = [arms[name]["title"] for name in row["arms"]]
         cells = [(points(row["difference"]), ""), estimate(row["patients"]), of_procedure(row)]
-        same = row.get("same_procedure")  # runs of before there was one have accuracy alone
-        cells.append((points(same["difference"]), "") if same else ("–", ""))
-        lead = [row["protocol"], " against ".join(titles), row["part"], row["score"]]
+        cells.append(of_seeds(row["same_procedure"]) if "same_procedure" in row else ("–", ""))
+        n = tables.image_counts(arms[row["arms"][0]]["trials"], row["part"])
+        lead = [row["protocol"], " against ".join(titles), row["part"], n, score_of(row)]
         rows.append({"lead": lead, "cells": [*cells, (judged(row), "")]})
-    heads = [*("protocol", "arms", "scored on", "score", "difference", "these networks", "this procedure")]
+    heads = ["protocol", "arms", "scored on", "n (networks × images)", "score", "difference"]
     note = NOTE + PHANTOMS if run.config.data.name == "phantom" else NOTE
-    table = {"heads": [*heads, "seeds alone", ""], "rows": rows}
-    return {"title": "Does the GAN help?", "blocks": [{"note": note}, {"table": table}]}
+    table = {"heads": [*heads, "(a) these networks", "(b) this procedure", "seeds alone", ""], "rows": rows}
+    return {"title": "Contrasts", "blocks": [{"note": note}, {"table": table}]}
+
+
+def score_of(row: dict) -> str:
+    """The score of a contrast; runs of before there were several have accuracy alone."""
+    return row.get("score", "accuracy")
+
+
+def of_seeds(same: dict | None) -> tuple[str, ...]:
+    """What another seed does to a control, with both intervals; a dash where one seed was run."""
+    if not same:
+        return ("–", "one seed")
+    told = [(same["patients"] or {}).get("interval"), (same["procedure"] or {}).get("interval")]
+    named = [f"({letter}) {between(own)}" for letter, own in zip("ab", told, strict=True) if own]
+    return points(same["difference"]), *named
+
+
+def between(interval: Sequence[float]) -> str:
+    """'[-1.0, +3.4]', points."""
+    return f"[{points(interval[0])}, {points(interval[1])}]"
 
 
 def points(fraction: float | None) -> str:
@@ -51,7 +73,7 @@ def of_procedure(row: dict) -> tuple[str, str]:
 
 def estimate(found: dict) -> tuple[str, str]:
     """('[-1.0, +3.4]', 'p 0.3, 6 trials')."""
-    told = [f"p {found['p_value']:.4f}"] if found["p_value"] is not None else []
+    told = [f"p {found['p_value']:.4f}"] if found.get("p_value") is not None else []
     told += [f"{found['replicates']} trials"] if "replicates" in found else []
     interval = found["interval"]
-    return f"[{points(interval[0])}, {points(interval[1])}]" if interval else "–", ", ".join(told)
+    return between(interval) if interval else "–", ", ".join(told)

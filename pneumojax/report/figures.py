@@ -2,9 +2,17 @@
 
 import base64
 import io
+from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+
+from pneumojax.names import printable
+
+DASHES = ("-", "--", ":", "-.")  # of the first ten arms, the next ten, …
+COLOURS = 10  # of matplotlib's cycle
+LONGEST = 48  # letters of a name in a figure
 
 
 def encoded(figure: Figure) -> str:
@@ -14,3 +22,26 @@ def encoded(figure: Figure) -> str:
         text.set_parse_math(False)
     figure.savefig(content, format="png", dpi=110)
     return base64.b64encode(content.getvalue()).decode()
+
+
+def short(text: str) -> str:
+    """A name as a figure has room for it."""
+    text = printable(text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def style(index: int) -> dict:
+    """Colour and dashes of an arm, by its place among those of its protocol: the same in all figures."""
+    return {"color": f"C{index % COLOURS}", "linestyle": DASHES[index // COLOURS % len(DASHES)]}
+
+
+def panels(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """A figure with a square panel a title, two in a row."""
+    columns = min(len(titles), 2)
+    rows = -(-len(titles) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.9 * rows), layout="constrained")
+    found = [figure.add_subplot(rows, columns, place + 1) for place in range(len(titles))]
+    for axes, title in zip(found, titles, strict=True):
+        axes.set_title(title, fontsize=9)
+        axes.tick_params(labelsize=8)
+    return figure, found

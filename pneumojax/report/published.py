@@ -10,6 +10,7 @@ PRINTED = [
     "with GAN",
     "its own test set: generated images in it, patients on both sides",
     "1 × 1248",
+    "",
 ]
 TABLES = (
     ("table 1", "It calls precision 'accuracy for every class'.", paper.TABLE_1_COLUMNS, paper.TABLE_1),
@@ -29,7 +30,7 @@ def section(run: Run) -> dict | None:
     blocks = []
     for name, note, columns, printed in TABLES:
         table = tables.table(run, columns, ("test",))
-        blocks += [{"note": f"The paper's {name}. {note}"}, {"table": table}]
+        blocks += [{"note": f"The paper's {name}. {note} {tables.ESTIMANDS}"}, {"table": table}]
         model = run.results["model"]
         if model in printed:
             cells = [(value, "") for value in printed[model]]

@@ -34,6 +34,12 @@ def summary_of(arm: dict, part: str) -> dict | None:
     return summary if summary and "mean" in summary else None
 
 
+ESTIMANDS = (
+    "Percent: mean over trials (seeds averaged in each) ± standard deviation over trials (ddof 1), then two 95% "
+    "intervals of the mean: (a) these networks and new patients; (b) this procedure with new training sets, GANs, seeds."
+)
+
+
 def table(run: Run, columns: Sequence[str], parts: Sequence[str]) -> dict:
     """A TABLE: one row for each protocol, arm and part that was scored, in percent."""
     rows = []
@@ -47,13 +53,13 @@ def table(run: Run, columns: Sequence[str], parts: Sequence[str]) -> dict:
                     arm["title"] + failures(arm),
                     PARTS.get(part, part),
                     image_counts(arm["trials"], part),
+                    collapsed(arm),
                 ]
                 rows.append({"lead": lead, "cells": cells})
             if "diverged" in arm and not own and "test" in parts:
-                rows.append(
-                    {"lead": [protocol, arm["title"] + failures(arm), "test", "0"], "cells": [("–", "")] * len(columns)}
-                )
-    heads = ["protocol", "arm", "scored on", "n (trials × images)"]
+                lead = [protocol, arm["title"] + failures(arm), "test", "0", ""]
+                rows.append({"lead": lead, "cells": [("–", "")] * len(columns)})
+    heads = ["protocol", "arm", "scored on", "n (networks × images)", "collapsed"]
     return {"heads": heads + [heading(column, run.config.data.classes) for column in columns], "rows": rows}
 
 
@@ -73,16 +79,47 @@ def more_parts(run: Run, external: bool) -> list[str]:
 
 
 def image_counts(trials: list[dict], part: str) -> str:
-    """Images of each trial: '3 × 125', or one by one where they differ."""
+    """Images of each network: '3 × 125', or one by one where they differ."""
     whole = [t for t in trials if "diverged" not in t and (part == "test" or part in t)]
     counts = [t["test"] if part == "test" else t[part]["images"] for t in whole]
     return f"{len(counts)} × {counts[0]}" if len(set(counts)) == 1 else ", ".join(map(str, counts))
 
 
-def cell(summary: dict, score: str) -> tuple[str, str]:
-    """('88.8 ± 1.2', '[86.0, 91.5]'), percent; the deviation is over trials, the interval by patient."""
+def cell(summary: dict, score: str) -> tuple[str, str, str]:
+    """('88.8 ± 1.2', '(a) [86.0, 91.5]', '(b) [85.1, 91.9]'), percent: these networks, this procedure; '' for none."""
     if summary["mean"].get(score) is None:
-        return "–", ""
+        return "–", "", ""
     mean, std = summary["mean"][score], summary["std"][score]
-    own = summary["interval"][score]
-    return f"{100 * mean:.1f} ± {100 * std:.1f}", f"[{100 * own[0]:.1f}, {100 * own[1]:.1f}]" if own else ""
+    told = [between(interval) for interval in (summary["interval"][score], of_procedure(summary, score))]
+    named = [f"({letter}) {text}" if text else "" for letter, text in zip("ab", told, strict=True)]
+    return f"{percent(mean)} ± {percent(std)}", *named
+
+
+def of_procedure(summary: dict, score: str) -> list[float] | None:
+    """The interval of a score for new training sets, GANs and seeds; None where nothing is known of them."""
+    return ((summary.get("procedure") or {}).get(score) or {}).get("interval")
+
+
+def percent(fraction: float | None) -> str:
+    """'88.8'."""
+    return "–" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def between(interval: Sequence[float] | None) -> str:
+    """'[86.0, 91.5]', percent; '' for none."""
+    return f"[{percent(interval[0])}, {percent(interval[1])}]" if interval else ""
+
+
+def collapsed(arm: dict) -> str:
+    """'1 of 3' networks; '' where a run is older than the count."""
+    whole = sum("diverged" not in trial for trial in arm["trials"])
+    return f"{arm['collapsed']} of {whole}" if "collapsed" in arm else ""
+
+
+def why_no_procedure(run: Run) -> list[str]:
+    """Why no (b) is given, a sentence a reason; none where it is."""
+    reasons: dict[str, list[str]] = {}
+    for protocol, arms in run.results["protocols"].items():
+        for reason in {arm["procedure_why"] for arm in arms.values() if arm.get("procedure_why")}:
+            reasons.setdefault(reason, []).append(protocol)
+    return [f"No (b) under {', '.join(protocols)}: {reason}." for reason, protocols in reasons.items()]
