@@ -36,8 +36,10 @@ def summary_of(arm: dict, part: str) -> dict | None:
 
 ESTIMANDS = (
     "Percent: mean over trials (seeds averaged in each) ± standard deviation over trials (ddof 1), then two 95% "
-    "intervals of the mean: (a) these networks and new patients; (b) this procedure with new training sets, GANs, seeds."
+    "intervals of the mean: (a) these networks and new patients; (b) this procedure with new training sets, GANs and "
+    "seeds."
 )
+OLDER = "this run was made before it was computed"
 
 
 def table(run: Run, columns: Sequence[str], parts: Sequence[str]) -> dict:
@@ -120,6 +122,8 @@ def why_no_procedure(run: Run) -> list[str]:
     """Why no (b) is given, a sentence a reason; none where it is."""
     reasons: dict[str, list[str]] = {}
     for protocol, arms in run.results["protocols"].items():
-        for reason in {arm["procedure_why"] for arm in arms.values() if arm.get("procedure_why")}:
-            reasons.setdefault(reason, []).append(protocol)
+        scored = [arm for arm in arms.values() if "mean" in arm]
+        for reason in dict.fromkeys(arm.get("procedure_why", OLDER) for arm in scored):
+            if reason:
+                reasons.setdefault(reason, []).append(protocol)
     return [f"No (b) under {', '.join(protocols)}: {reason}." for reason, protocols in reasons.items()]
