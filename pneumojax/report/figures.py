@@ -12,7 +12,7 @@ from pneumojax.names import printable
 
 DASHES = ("-", "--", ":", "-.")  # of the first ten arms, the next ten, …
 COLOURS = 10  # of matplotlib's cycle
-LONGEST = 48  # letters of a name in a figure
+LONGEST = 52  # letters of a name in a figure
 
 
 def encoded(figure: Figure) -> str:
@@ -39,9 +39,16 @@ def panels(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
     """A figure with a square panel a title, two in a row."""
     columns = min(len(titles), 2)
     rows = -(-len(titles) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.9 * rows), layout="constrained")
+    figure = Figure(figsize=(4.4 * columns, 5 * rows), layout="constrained")
     found = [figure.add_subplot(rows, columns, place + 1) for place in range(len(titles))]
     for axes, title in zip(found, titles, strict=True):
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=8)
     return figure, found
+
+
+def legend(axes: Axes, title: str) -> None:
+    """Below a panel, where it hides no line. A label that begins with `_` would be left out."""
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=7, title=title, title_fontsize=7, frameon=False
+    )

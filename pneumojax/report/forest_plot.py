@@ -14,7 +14,10 @@ NOTE = (
     "Thick: (a) these networks, new patients. Thin: (b) this procedure, with new training sets, GANs and seeds; help "
     "or harm is said from this alone, and where it is missing nothing is known of it. Both 95%."
 )
-DIFFERENCES = "Contrasts, points{margin}; open diamonds (A/A): another seed of the control alone"
+DIFFERENCES = (
+    "Contrasts, points; red square: declared beforehand; gray: ±{margin:g} points, within which arms are alike"
+)
+SEEDS = "; open diamonds (A/A): another seed of the control alone"
 ROW = 0.27  # inches
 
 
@@ -26,6 +29,7 @@ class Line(NamedTuple):
     patients: Sequence[float] | None  # (a)
     procedure: Sequence[float] | None  # (b)
     seeds: float | None = None  # what another seed of the control does
+    declared: bool = False  # before any result
 
 
 def section(run: Run) -> dict | None:
@@ -36,12 +40,10 @@ def section(run: Run) -> dict | None:
     found = {score: differences_of(run, score) for score in SCORES}
     drawn = [("Scores of the arms by protocol and part, percent", figures.encoded(draw(levels)))]
     if any(found.values()):
-        margin = run.config.evaluate.margin
-        told = (
-            f"; gray: ±{100 * margin:g} points of {score_name(run.config.evaluate.score)}, within which arms are alike"
-        )
-        shaded = {run.config.evaluate.score: 100 * margin}
-        drawn.insert(0, (DIFFERENCES.format(margin=told), figures.encoded(draw(found, shaded))))
+        margin = 100 * run.config.evaluate.margin
+        seeds = SEEDS if any(line.seeds is not None for own in found.values() for line in own) else ""
+        shown = figures.encoded(draw(found, {run.config.evaluate.score: margin}))
+        drawn.insert(0, (DIFFERENCES.format(margin=margin) + seeds, shown))
     return {"title": "Arms and contrasts", "blocks": [{"note": NOTE}, {"figures": drawn}]}
 
 
@@ -72,10 +74,10 @@ def differences_of(run: Run, score: str) -> list[Line]:
             continue
         arms = run.results["protocols"][row["protocol"]]
         titles = " against ".join(figures.short(arms[name]["title"]) for name in row["arms"])
-        label = f"{row['protocol']} · {titles} · {row['part']}{' (declared)' if row['declared'] else ''}"
+        label = f"{row['protocol']} · {titles} · {row['part']}"
         own = [hundredfold((row[estimand] or {}).get("interval")) for estimand in ("patients", "procedure")]
         same = (row.get("same_procedure") or {}).get("difference")
-        lines.append(Line(label, 100 * row["difference"], *own, None if same is None else 100 * same))
+        lines.append(Line(label, 100 * row["difference"], *own, None if same is None else 100 * same, row["declared"]))
     return lines
 
 
@@ -99,9 +101,11 @@ def draw(lines: dict[str, list[Line]], margins: dict[str, float] | None = None) 
                 axes.plot(line.procedure, [row, row], color="C0", linewidth=1, marker="|", markersize=5)
             if line.patients:
                 axes.plot(line.patients, [row, row], color="C0", linewidth=3.5, alpha=0.55, solid_capstyle="butt")
-            axes.plot(line.value, row, "o", color="C0", markersize=4)
+            axes.plot(
+                line.value, row, "s" if line.declared else "o", color="C3" if line.declared else "C0", markersize=5
+            )
             if line.seeds is not None:
-                axes.plot(line.seeds, row, "D", color="C3", markersize=5, fillstyle="none")
+                axes.plot(line.seeds, row, "D", color="black", markersize=5, fillstyle="none")
         axes.set_title(f"{score_name(score)}, {'percent' if margins is None else 'points'}", fontsize=9)
         axes.grid(axis="x", color="0.92")
         axes.tick_params(labelsize=7.5)

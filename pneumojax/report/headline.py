@@ -207,8 +207,9 @@ def caveats(run: Run) -> list[str]:
     known = [arm for _, arm in arms if "collapsed" in arm]
     if known:
         fallen, count = sum(arm["collapsed"] for arm in known), sum(len(whole(arm)) for arm in known)
-        text = f"{fallen or 'None'} of {count} networks collapsed, that is, say one class of everything"
-        sentences.append(f"{text}; they are in all means." if fallen else f"{text}.")
+        says = "said one class of everything"
+        none = f"Not one of the {count} networks collapsed, that is, {says}."
+        sentences.append(f"Collapsed: {fallen} of {count} networks {says}; they are in all means." if fallen else none)
     failed = [
         f"{protocol}, ‘{arm['title']}’ ({len(arm['trials']) - len(whole(arm))} of {len(arm['trials'])})"
         for protocol, arm in arms

@@ -89,7 +89,7 @@ def draw(run: Run, found: dict) -> Figure:
                 axes.plot(*points, dashes, marker="o", markersize=3, linewidth=1, color=colour, label=label)
         axes.set_xlabel(f"probability of {figures.short(run.config.data.classes[1])}", fontsize=8)
         axes.set_ylabel("share that is", fontsize=8)
-        axes.legend(fontsize=7, title="ECE, arm", title_fontsize=7)
+        figures.legend(axes, "ECE, arm")
     return figure
 
 
@@ -99,7 +99,7 @@ def draw_worth(run: Run, worth: dict) -> Figure:
     for axes, ((protocol, _), own) in zip(panels, worth.items(), strict=True):
         arms = run.results["protocols"][protocol]
         for name, curve in own.items():
-            label = f"by {figures.short(arms[name]['title'])}"
+            label = f"‘{figures.short(arms[name]['title'])}’"
             style = figures.style(list(arms).index(name))
             axes.plot(curve["threshold"], curve["model"], label=label, linewidth=1.2, **style)
         first = next(iter(own.values()))
@@ -109,5 +109,5 @@ def draw_worth(run: Run, worth: dict) -> Figure:
         axes.set_ylim(LEAST, most + 0.05)
         axes.set_xlabel("threshold", fontsize=8)
         axes.set_ylabel("net benefit an image", fontsize=8)
-        axes.legend(fontsize=7)
+        figures.legend(axes, "calling by")
     return figure

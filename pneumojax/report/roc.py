@@ -107,14 +107,14 @@ def draw(run: Run, curves: dict, points: dict) -> Figure:
             summary = tables.summary_of(arms[name], where[1])
             style = figures.style(list(arms).index(name))
             area = summary["mean"]["auc"]
-            label = f"{area:.3f}  {figures.short(arms[name]['title'])}" if area is not None else arms[name]["title"]
+            label = f"{'–' if area is None else f'{area:.3f}'}  {figures.short(arms[name]['title'])}"
             axes.plot([0, *GRID], [0, *line], label=label, linewidth=1.3, **style)
             for point, told in points[where].get(name, {}).items():
                 at = [1 - told[recalls[0]], told[recalls[1]]]
                 axes.plot(*at, MARKERS[point], color=style["color"], markersize=5, markeredgecolor="black")
-        for point in {point for told in points[where].values() for point in told}:
+        for point in [point for point in POINTS if any(point in told for told in points[where].values())]:
             axes.plot([], [], MARKERS[point], color="white", markeredgecolor="black", markersize=5, label=point)
         axes.set_xlabel("false alarms (1 - specificity)", fontsize=8)
         axes.set_ylabel("sensitivity", fontsize=8)
-        axes.legend(fontsize=7, title="AUC, arm", title_fontsize=7, loc="lower right")
+        figures.legend(axes, "AUC, arm; thresholds")
     return figure
