@@ -190,7 +190,8 @@ def test_what_else_it_leaves(whole):
     with Image.open(grids[0]) as grid:
         assert grid.size == (1074, 388)
     assert len(list((whole / "samples").glob("progress-*.webp"))) == 3 * 2 * 2
-    assert len(list((whole / "samples").iterdir())) == 24 + 12
+    assert len(list((whole / "samples").glob("worst-clean-*.png"))) == 2
+    assert len(list((whole / "samples").iterdir())) == 24 + 12 + 2
     assert len(list(whole.glob("events.out.tfevents.*"))) == 1
     stages = sorted(path.name for path in (whole / "checkpoints" / "trial1" / "clean").iterdir() if path.is_dir())
     assert stages == ["gan_normal", "gan_pneumonia", "with_gan", "with_gan_epochs", "without_gan"]
@@ -229,12 +230,14 @@ def test_the_report_is_one_page_with_all_in_it(whole):
     low, high = accuracy["interval"]["accuracy"]
     cell = f"{100 * accuracy['mean']['accuracy']:.1f} ± {100 * accuracy['std']['accuracy']:.1f}"
     assert cell in page
-    assert f"[{100 * low:.1f}, {100 * high:.1f}]" in page
+    assert f"(a) [{100 * low:.1f}, {100 * high:.1f}]" in page
+    low, high = accuracy["procedure"]["accuracy"]["interval"]
+    assert f"(b) [{100 * low:.1f}, {100 * high:.1f}]" in page
     pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
-    assert len(pictures) == 4 + 2  # matrices, curves
+    assert len(pictures) == 2 + 1 + 2 + 4 + 2  # forest plots, ROC, reliability and net benefit, matrices, curves
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
     pictures = re.findall(r"data:image/webp;base64,([^\"]+)", page)
-    assert len(pictures) == 12 + 2  # sheets, animations of a trial
+    assert len(pictures) == 2 + 12 + 2  # worst errors, sheets, animations of a trial
     assert all(base64.b64decode(picture)[8:12] == b"WEBP" for picture in pictures)
     assert len(page) < 3e6
 

@@ -87,6 +87,6 @@ def versions(environment: dict) -> dict[str, str]:
         "devices": ", ".join(f"{devices.count(kind)} × {kind}" for kind in dict.fromkeys(devices)),
         "processor": environment.get("processor"),
         "cores": environment.get("cores"),
-        "also made under": f"{others} other environments, in the last section" if others else "",
+        "also made under": f"{others} more, listed in the last section" if others else "",
     }
     return {name: str(value) for name, value in found.items() if value}

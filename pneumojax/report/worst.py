@@ -137,7 +137,9 @@ def section(run: Run) -> dict | None:
             continue
         if picture := kept(run.workdir / one.path, one):
             blocks.append({"pictures": [(f"{caption}: number in the table below, probability", picture)]})
-        blocks += [{"note": f"{caption}:"}, {"table": table(one, run.config.data.classes)}]
+        else:
+            blocks.append({"note": f"{caption}:"})
+        blocks.append({"table": table(one, run.config.data.classes)})
     last = PHANTOM if run.config.data.name == "phantom" else LICENCE
     pictured = any("pictures" in block for block in blocks)
     return {"title": "Worst errors", "blocks": [{"note": f"{NOTE} {last}" if pictured else NOTE}, *blocks]}
