@@ -197,9 +197,9 @@ def test_whose_errors_are_shown(run):
     assert worst.where({"paper": {"test", "test_generated"}}) is None
     assert worst.where({"patient_kfold": {"test"}}) == ("patient_kfold", "test")
     arms = run.results["protocols"]["clean"]
-    assert worst.chosen(arms, ("clean", "unseen", "with_gan")) == ["without_gan", "with_gan"]
-    assert worst.chosen(arms, ("clean", "unseen", "another")) == ["without_gan"]
-    assert worst.chosen({"with_gan": arms["with_gan"]}, ("clean", "unseen", "with_gan")) == ["with_gan"]
+    assert answers.chosen(arms, ("clean", "unseen", "with_gan")) == ["without_gan", "with_gan"]
+    assert answers.chosen(arms, ("clean", "unseen", "another")) == ["without_gan"]
+    assert answers.chosen({"with_gan": arms["with_gan"]}, ("clean", "unseen", "with_gan")) == ["with_gan"]
 
 
 def shown(name: str) -> int:
@@ -346,3 +346,25 @@ def test_every_class_of_three_has_a_page_without_curves(tmp_path):
     assert "Worst errors" in page
     assert not re.search("PNEUMONIA|ROC", page.partition("Config, environment, time")[0])
     assert CLASSES[1] not in page.partition("Config, environment, time")[0]
+
+
+def test_of_many_arms_the_declared_contrast_is_drawn_and_all_are_tabled(tmp_path):
+    """With long titles: figures stay drawable."""
+    parts = {"clean": ("unseen", "test", "inner")}
+    base, titles, many = answers_of(parts=parts), {}, []
+    for p in base:
+        for copy_of in range(4):
+            arm = p.arm if not copy_of else f"{p.arm}_{copy_of}"
+            titles[arm] = f"{arm}, {'as many epochs instead of steps ' * 2}"
+            many.append(p._replace(arm=arm))
+    run = run_of(tmp_path, many, titles=titles)
+    section = reliability.section(run)
+    assert "Of so many arms" in section["blocks"][0]["note"]
+    assert len(section["blocks"][2]["table"]["rows"]) == 8 * 2
+    few = reliability.few(run, {("clean", "unseen"): reliability.told(run, "clean", "unseen", "calibration")})
+    assert list(few["clean", "unseen"]) == ["without_gan", "with_gan"]
+    curves = {("clean", "unseen"): roc.curves_of(run, "clean", "unseen")}
+    figure = roc.draw(run, curves, dict.fromkeys(curves, {}))
+    figure.draw_without_rendering()
+    box = figure.axes[0].get_window_extent()
+    assert min(box.width, box.height) > 0.4 * figure.bbox.width  # the legend has not squeezed it

@@ -1,5 +1,7 @@
 """What networks said of one part of one protocol, from predictions.csv."""
 
+from collections.abc import Mapping, Sequence
+
 from pneumojax import run as runs
 from pneumojax.evaluate import Prediction
 from pneumojax.report import tables
@@ -26,3 +28,11 @@ def main_parts(run: Run) -> dict[str, str]:
         if scored:
             found[protocol] = scored[0]
     return found
+
+
+def chosen(arms: Mapping[str, dict], declared: Sequence[str]) -> list[str]:
+    """The arm of the declared contrast and its control, the control first; else the first that was scored."""
+    scored = [name for name, arm in arms.items() if "mean" in arm]
+    arm = declared[2]
+    pair = [name for name in (arms[arm]["against"], arm) if name in scored] if arm in arms else []
+    return pair or scored[:1]

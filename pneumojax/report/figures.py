@@ -35,11 +35,11 @@ def style(index: int) -> dict:
     return {"color": f"C{index % COLOURS}", "linestyle": DASHES[index // COLOURS % len(DASHES)]}
 
 
-def panels(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """A figure with a square panel a title, two in a row."""
+def panels(titles: Sequence[str], entries: int) -> tuple[Figure, list[Axes]]:
+    """A figure with a square panel a title, two in a row, and room below for so many entries of a legend."""
     columns = min(len(titles), 2)
     rows = -(-len(titles) // columns)
-    figure = Figure(figsize=(4.4 * columns, 5 * rows), layout="constrained")
+    figure = Figure(figsize=(4.4 * columns, (4.1 + 0.16 * entries) * rows), layout="constrained")
     found = [figure.add_subplot(rows, columns, place + 1) for place in range(len(titles))]
     for axes, title in zip(found, titles, strict=True):
         axes.set_title(title, fontsize=9)

@@ -16,6 +16,8 @@ DECISIONS = (
     "Decision curve: net benefit an image of calling {ill} what has a probability above the threshold, which says how "
     "many false alarms one missed {ill} is worth. Treat all: call everything so; treat none is 0."
 )
+CHOSEN = "Of so many arms the figures have those of the declared contrast; the table has all."
+MOST = 6  # arms of a figure
 LEAST = -0.1  # of net benefit that is shown
 
 
@@ -26,13 +28,17 @@ def section(run: Run) -> dict | None:
     if not found:
         return None
     names = [f"{protocol}, {part}" for protocol, part in found]
-    drawn = figures.encoded(draw(run, found))
-    blocks = [{"note": NOTE}, {"figures": [(f"Reliability; dashed: {KINDS['after']}. {'; '.join(names)}", drawn)]}]
+    drawn = figures.encoded(draw(run, few(run, found)))
+    caption = f"Reliability; dashed: {KINDS['after']}. {'; '.join(names)}"
+    more = max(map(len, found.values())) > MOST
+    blocks = [{"note": f"{NOTE} {CHOSEN}" if more else NOTE}, {"figures": [(caption, drawn)]}]
     heads = ["protocol", "arm", "scored on", "probabilities", "temperature", "ECE", "slope", "intercept"]
     blocks.append({"table": {"heads": heads, "rows": rows_of(run, found)}})
     if worth:
         blocks.append({"note": DECISIONS.format(ill=run.config.data.classes[1])})
-        blocks.append({"figures": [(f"Net benefit. {'; '.join(names)}", figures.encoded(draw_worth(run, worth)))]})
+        blocks.append(
+            {"figures": [(f"Net benefit. {'; '.join(names)}", figures.encoded(draw_worth(run, few(run, worth))))]}
+        )
     return {"title": "Reliability", "blocks": blocks}
 
 
@@ -40,6 +46,17 @@ def told(run: Run, protocol: str, part: str, what: str) -> dict[str, dict]:
     """Arm → what its summary on a part has under a name, as far as it has."""
     arms = run.results["protocols"][protocol].items()
     return {name: own for name, arm in arms if (own := (tables.summary_of(arm, part) or {}).get(what))}
+
+
+def few(run: Run, found: dict) -> dict:
+    """The same, but where there are more arms than a figure can show, of those of the declared contrast alone."""
+    kept = {}
+    for (protocol, part), own in found.items():
+        chosen = answers.chosen(run.results["protocols"][protocol], run.config.evaluate.declared)
+        own = own if len(own) <= MOST else {name: own[name] for name in chosen if name in own}
+        if own:
+            kept[protocol, part] = own
+    return kept
 
 
 def rows_of(run: Run, found: dict) -> list[dict]:
@@ -77,7 +94,8 @@ def lines_of(calibration: dict) -> dict[str, tuple[list[float], list[float]]]:
 
 def draw(run: Run, found: dict) -> Figure:
     """A panel for each protocol and part: predicted against observed."""
-    figure, panels = figures.panels([f"{protocol}, {part}" for protocol, part in found])
+    entries = len(KINDS) * max(map(len, found.values()))
+    figure, panels = figures.panels([f"{protocol}, {part}" for protocol, part in found], entries)
     for axes, ((protocol, _), own) in zip(panels, found.items(), strict=True):
         arms = run.results["protocols"][protocol]
         axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
@@ -95,7 +113,8 @@ def draw(run: Run, found: dict) -> Figure:
 
 def draw_worth(run: Run, worth: dict) -> Figure:
     """A panel for each protocol and part: net benefit over thresholds."""
-    figure, panels = figures.panels([f"{protocol}, {part}" for protocol, part in worth])
+    entries = max(map(len, worth.values())) + 2
+    figure, panels = figures.panels([f"{protocol}, {part}" for protocol, part in worth], entries)
     for axes, ((protocol, _), own) in zip(panels, worth.items(), strict=True):
         arms = run.results["protocols"][protocol]
         for name, curve in own.items():

@@ -98,7 +98,8 @@ def rows_of(run: Run, points: dict) -> list[dict]:
 
 def draw(run: Run, curves: dict, points: dict) -> Figure:
     """A panel for each protocol and part."""
-    figure, panels = figures.panels([f"{protocol}, {part}" for protocol, part in curves])
+    titles = [f"{protocol}, {part}" for protocol, part in curves]
+    figure, panels = figures.panels(titles, max(map(len, curves.values())) + len(POINTS))
     recalls = [f"recall_{name.lower()}" for name in run.config.data.classes]
     for axes, (where, own) in zip(panels, curves.items(), strict=True):
         arms = run.results["protocols"][where[0]]

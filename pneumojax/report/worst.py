@@ -55,14 +55,6 @@ def where(parts: Mapping[str, set[str]]) -> tuple[str, str] | None:
     return next(((protocol, "unseen") for protocol, own in parts.items() if "unseen" in own), None)
 
 
-def chosen(arms: Mapping[str, dict], declared: Sequence[str]) -> list[str]:
-    """The arm of the declared contrast and its control, the control first; else the first that was scored."""
-    scored = [name for name, arm in arms.items() if "mean" in arm]
-    arm = declared[2]
-    pair = [name for name in (arms[arm]["against"], arm) if name in scored] if arm in arms else []
-    return pair or scored[:1]
-
-
 def worst_of(config, protocols: Mapping[str, dict], parts, told: Callable) -> list[Worst]:
     """What there is to show.
 
@@ -76,7 +68,7 @@ def worst_of(config, protocols: Mapping[str, dict], parts, told: Callable) -> li
     if not place:
         return []
     found = told(*place)
-    arms = [name for name in chosen(protocols[place[0]], config.evaluate.declared) if name in found]
+    arms = [name for name in answers.chosen(protocols[place[0]], config.evaluate.declared) if name in found]
     return [Worst(place[0], name, place[1], mistakes(found[name], COUNT)) for name in arms]
 
 
