@@ -19,9 +19,8 @@ VERDICTS = {
 
 def section(run: Run) -> dict:
     """Title and abstract."""
-    paragraphs = [setting(run), *((one,) for one in (PHANTOMS,) if is_phantom(run))]
-    if not is_phantom(run):
-        paragraphs += [of_contrast(run), of_paper(run)]
+    paragraphs = [setting(run)]
+    paragraphs += [[PHANTOMS]] if is_phantom(run) else [of_contrast(run), of_paper(run)]
     paragraphs.append(caveats(run))
     return {"title": title(run), "blocks": [{"prose": " ".join(own)} for own in paragraphs if own]}
 
