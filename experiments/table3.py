@@ -65,13 +65,13 @@ def cells_of(run: Run, arm: dict | None, part: str) -> list[str]:
     if not summary:
         return ["diverged" if arm and "diverged" in arm else "–"] * (len(SCORES) + 1)
     mark = " (diverged in part)" if "diverged" in arm else ""
-    scores = [" ".join(tables.cell(summary, score)) + mark for score in SCORES]
+    scores = [" ".join(filter(None, tables.cell(summary, score))) + mark for score in SCORES]
     recalls = [tables.cell(summary, f"recall_{name.lower()}")[0] for name in run.config.data.classes]
     return [*scores, " / ".join(recalls)]
 
 
 def main(arguments=None) -> None:
-    """Prints table 3 of several runs, in percent: mean and deviation over trials, 95% interval by patient."""
+    """Prints table 3 of several runs, percent: mean and deviation over trials, 95% by patient (a) and of the procedure (b)."""
     parser = cli.Parser(prog="python -m experiments.table3", description=main.__doc__)
     parser.add_argument("workdirs", nargs="+", type=cli.path, metavar="WORKDIR", help="of a finished run")
     cli.show_log()

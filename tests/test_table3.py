@@ -127,8 +127,8 @@ def test_the_table_of_runs(monkeypatch, capsys):
         *("Wu 2020", "97.00", "average over a split of its own"),
         *("wu2020, 200 pixels, under a forest, on kermany", "without_gan"),
     ]
-    assert wu["official: accuracy"] == "90.0 ± 1.0 [85.0, 95.0]"
-    assert wu["clean, unseen: AUC"] == "95.0 ± 1.0 [90.0, 100.0]"
+    assert wu["official: accuracy"] == "90.0 ± 1.0 (a) [85.0, 95.0]"
+    assert wu["clean, unseen: AUC"] == "95.0 ± 1.0 (a) [90.0, 100.0]"
     assert wu["clean, unseen: recall of each class"] == "80.0 ± 1.0 / 92.5 ± 1.0"
     assert wu["patient_kfold: accuracy"] == lost["official: AUC"] == "–"
     assert lost["clean, unseen: accuracy"] == "diverged"
