@@ -52,9 +52,10 @@ def test_order_batches_and_the_place_of_images_change_nothing(images, embedded):
     found = embedded.features(images)
     np.testing.assert_array_equal(embedded.features(images), found)
     np.testing.assert_array_equal(embedded.features(jnp.asarray(images)), found)
-    np.testing.assert_allclose(embedded.features(images[::-1])[::-1], found, rtol=1e-5)
+    rounding = 1e-5 * np.abs(found).max()  # of small features, which are sums of large ones, on some processors
+    np.testing.assert_allclose(embedded.features(images[::-1])[::-1], found, atol=rounding)
     for index, image in enumerate(images):
-        np.testing.assert_allclose(embedded.features(image[None]), found[index : index + 1], rtol=1e-5)
+        np.testing.assert_allclose(embedded.features(image[None]), found[index : index + 1], atol=rounding)
 
 
 @pytest.mark.parametrize(
