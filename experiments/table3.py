@@ -71,7 +71,7 @@ def cells_of(run: Run, arm: dict | None, part: str) -> list[str]:
 
 
 def main(arguments=None) -> None:
-    """Prints table 3 of several runs, percent: mean, deviation over trials, 95% by patient (a), of the procedure (b)."""
+    """Prints table 3 of several runs, percent: mean, deviation over trials, 95% by patient (a), by procedure (b)."""
     parser = cli.Parser(prog="python -m experiments.table3", description=main.__doc__)
     parser.add_argument("workdirs", nargs="+", type=cli.path, metavar="WORKDIR", help="of a finished run")
     cli.show_log()
