@@ -3,7 +3,10 @@
     python -m pneumojax.main --config=configs/stylegan2_small.py --config.data.dir=DIR
 
 Rates and betas are those that StyleGAN2-ADA takes for sizes below 1024 by itself, as are R1's weight and the average's
-half-life. Time and KID: experiments/RESULTS.md.
+half-life.
+Two minutes a class on two cores (44 steps of 32 images) bring it to KID 2.40 (NORMAL) and 2.62 (PNEUMONIA) at 64
+pixels: hardly begun. 16,000 images a class would take 40 minutes there and were not run.
+Real images of other patients 0.00, noise 4.8 and 5.0: experiments/RESULTS.md.
 """
 
 from configs import default
