@@ -8,7 +8,9 @@ from pneumojax.models import xception
 
 
 def test_every_network_has_its_published_numbers():
-    assert sorted(cost.PUBLISHED) == lookup.names("pneumojax.models", "Model")
+    """But those of the paper's table 3, which are of no released code."""
+    ours = {"liang2019", "plain", "saraiva2019", "stephen2019", "wu2020"}
+    assert {*cost.PUBLISHED} == {*lookup.names("pneumojax.models", "Model")} - ours
 
 
 @pytest.mark.parametrize("name", ["alexnet", "squeezenet", "googlenet", "resnet18", "vgg16"])

@@ -278,8 +278,9 @@ def test_seeds_count_alike_within_a_trial_and_trials_among_each_other():
 def test_every_pair_of_seeds_is_a_row_of_the_results():
     c = default.get_config()
     rows = [prediction([0, 1], [-1.0, 1.0], trial=t, gan_seed=g) for t in (0, 1) for g in (0, 1)]
-    known = {"title": "with GAN", "against": None, "overrides": {}}
-    known["trials"] = {t: {"trial": t, "train": 40 + t} for t in (0, 1, 2)}
+    known = {"title": "with GAN", "against": None, "also": [], "overrides": {}}
+    keys = [(t, g, 0) for t in (0, 1) for g in (0, 1)] + [(2, 0, 0)]
+    known["trials"] = {key: {"trial": key[0], "train": 40 + key[0]} for key in keys}
     found = results.scored({"clean": {"with_gan": known}}, rows, c)["protocols"]["clean"]["with_gan"]["trials"]
     told = [(row["trial"], row["train"], row.get("gan_seed"), row.get("test")) for row in found]
     assert told == [(0, 40, 0, 2), (0, 40, 1, 2), (1, 41, 0, 2), (1, 41, 1, 2), (2, 42, None, None)]

@@ -370,7 +370,7 @@ def test_an_arm_that_diverges_fails_alone(tiny_flags, tmp_path, monkeypatch):
         assert "diverged" not in arms[name]
         assert [trial["test"] for trial in arms[name]["trials"]] == [6, 6]
         assert 0 <= arms[name]["unseen"]["mean"]["auc"] <= 1
-    assert [row["arms"] for row in load(workdir)["contrasts"]] == [["with_gan", "without_gan"]] * 2
+    assert [row["arms"] for row in load(workdir)["contrasts"]] == [["with_gan", "without_gan"]] * 4  # parts, scores
     with (workdir / "predictions.csv").open() as file:
         assert {row["arm"] for row in csv.DictReader(file)} == {"without_gan", "with_gan"}
     page = (workdir / "report.html").read_text()

@@ -14,6 +14,9 @@ from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 
 
+ENDLESS = 1e30  # not infinite: states are finite
+
+
 def shape_of(recipe: Recipe, size: int) -> tuple[int, ...]:
     """The shape of one image's features, for images of size x size pixels."""
     return tuning.stages(recipe.model, size)[recipe.tuning.begin].inputs.shape[1:]
@@ -80,8 +83,8 @@ def scaling_of(table: Table, rows: np.ndarray, batch_size: int) -> dict:
       rows: int [n], of them.
       batch_size: of images at a time.
 
-    Returns: {"mean", "deviation"}, float32 [C]; the deviation of a channel that is constant is infinite, so that it
-    is 0 and nothing comes of it.
+    Returns: {"mean", "deviation"}, float32 [C]; the deviation of a channel that is constant is all but endless, so that
+    the channel is 0 and nothing comes of it.
     """
     pieces = np.array_split(rows, -(-len(rows) // batch_size))
     first, second = (
@@ -91,4 +94,4 @@ def scaling_of(table: Table, rows: np.ndarray, batch_size: int) -> dict:
     mean = np.float64(first) / count
     deviation = np.sqrt(np.maximum(np.float64(second) / count - mean**2, 0))
     constant = deviation <= 1e-4 * np.abs(mean) + 1e-12  # what rounding leaves of it
-    return {"mean": np.float32(mean), "deviation": np.float32(np.where(constant, np.inf, deviation))}
+    return {"mean": np.float32(mean), "deviation": np.float32(np.where(constant, ENDLESS, deviation))}
