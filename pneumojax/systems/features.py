@@ -13,7 +13,6 @@ from pneumojax.data import table as tables
 from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 
-
 ENDLESS = 1e30  # not infinite: states are finite
 
 
