@@ -9,11 +9,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from pneumojax.models.layers import (
-    BatchNorm,
+    ConvBlock,
     Dropout,
     adaptive_average_pool,
     channels_first,
-    convolution,
     inputs_of_tensorflow,
     linear_init,
     max_pool,
@@ -34,19 +33,9 @@ POOLS_BEFORE = {"inception4a": 3, "inception5a": 2}  # window of a pool of strid
 HEADS_AFTER = {"inception4a": "aux1", "inception4d": "aux2"}
 
 
-class ConvBlock(nn.Module):
-    """Convolution, batch norm, ReLU."""
-
-    features: int
-    window: int
-    stride: int = 1
-
-    @nn.compact
-    def __call__(self, x, train: bool):
-        window, stride = (self.window, self.window), (self.stride, self.stride)
-        padding = self.window // 2
-        x = convolution(self.features, window, stride, padding=padding, use_bias=False, name="conv")(x)
-        return nn.relu(BatchNorm(epsilon=1e-3, name="bn")(x, train))
+def conv_block(features: int, window: int, stride: int = 1, **named) -> ConvBlock:
+    """A square window, padded so that without a stride the picture keeps its size."""
+    return ConvBlock(features, (window, window), stride, window // 2, **named)
 
 
 class Inception(nn.Module):
@@ -58,10 +47,10 @@ class Inception(nn.Module):
     def __call__(self, x, train: bool):
         one, reduce_3, three, reduce_5, five, pooled = self.features
         branches = (
-            ConvBlock(one, 1, name="branch1")(x, train),
-            ConvBlock(three, 3, name="branch2_1")(ConvBlock(reduce_3, 1, name="branch2_0")(x, train), train),
-            ConvBlock(five, 3, name="branch3_1")(ConvBlock(reduce_5, 1, name="branch3_0")(x, train), train),
-            ConvBlock(pooled, 1, name="branch4_1")(max_pool(x, 3, 1, padding=1, ceil=True), train),
+            conv_block(one, 1, name="branch1")(x, train),
+            conv_block(three, 3, name="branch2_1")(conv_block(reduce_3, 1, name="branch2_0")(x, train), train),
+            conv_block(five, 3, name="branch3_1")(conv_block(reduce_5, 1, name="branch3_0")(x, train), train),
+            conv_block(pooled, 1, name="branch4_1")(max_pool(x, 3, 1, padding=1, ceil=True), train),
         )
         return jnp.concatenate(branches, -1)
 
@@ -73,7 +62,7 @@ class AuxiliaryHead(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        x = channels_first(ConvBlock(128, 1, name="conv")(adaptive_average_pool(x, 4), train))
+        x = channels_first(conv_block(128, 1, name="conv")(adaptive_average_pool(x, 4), train))
         x = nn.relu(nn.Dense(1024, kernel_init=linear_init, name="fc1")(x))
         x = Dropout(0.7)(x, train)
         return nn.Dense(self.num_classes, kernel_init=linear_init, name="fc2")(x)
@@ -102,10 +91,10 @@ class Model(nn.Module):
         def stem(x):
             if self.transform_input:
                 x = inputs_of_tensorflow(x)
-            x = ConvBlock(scaled(64), 7, 2, name="conv1")(x, train)
+            x = conv_block(scaled(64), 7, 2, name="conv1")(x, train)
             x = max_pool(x, 3, 2, ceil=True)
-            x = ConvBlock(scaled(64), 1, name="conv2")(x, train)
-            x = ConvBlock(scaled(192), 3, name="conv3")(x, train)
+            x = conv_block(scaled(64), 1, name="conv2")(x, train)
+            x = conv_block(scaled(192), 3, name="conv3")(x, train)
             return max_pool(x, 3, 2, ceil=True)
 
         auxiliary = []

@@ -10,15 +10,8 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
-from pneumojax.models.layers import (
-    BatchNorm,
-    Dropout,
-    average_pool,
-    convolution,
-    inputs_of_tensorflow,
-    linear_init,
-    max_pool,
-)
+from pneumojax.models import layers
+from pneumojax.models.layers import Dropout, average_pool, convolution, inputs_of_tensorflow, linear_init, max_pool
 
 STEM = {  # features, window, stride, padding
     "conv2d_1a": (32, (3, 3), 2, 0),
@@ -57,20 +50,8 @@ REPEATED = {  # branches, scale of what they add, how many blocks
 BLOCKS = ("mixed_5b", "repeat", "mixed_6a", "repeat_1", "mixed_7a", "repeat_2")
 
 
-class ConvBlock(nn.Module):
-    """Convolution, batch norm without a scale, ReLU."""
-
-    features: int
-    window: tuple[int, int]
-    stride: int = 1
-    padding: int | tuple = 0
-
-    @nn.compact
-    def __call__(self, x, train: bool):
-        stride = (self.stride, self.stride)
-        x = convolution(self.features, self.window, stride, padding=self.padding, use_bias=False, name="conv")(x)
-        # Keras's momentum, the authors' 0.9997 being for millions of steps; the epsilon of both
-        return nn.relu(BatchNorm(epsilon=1e-3, momentum=0.99, use_scale=False, name="bn")(x, train))
+# Keras's momentum, the authors' 0.9997 being for millions of steps; the epsilon of both
+ConvBlock = partial(layers.ConvBlock, norm=partial(layers.BatchNorm, epsilon=1e-3, momentum=0.99, use_scale=False))
 
 
 def branch(x, name: str, chain: tuple, width: int, train: bool):

@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from pneumojax.models.layers import (
-    BatchNorm,
+    ConvBlock,
     Dropout,
     average_pool,
-    convolution,
     inputs_of_tensorflow,
     linear_init,
     max_pool,
@@ -89,21 +88,6 @@ BLOCKS = {
 def layers_of(branch: str, chain: tuple) -> dict:
     """torchvision's name of each link of a branch → what it is."""
     return {branch if len(chain) == 1 else f"{branch}_{i}": link for i, link in enumerate(chain, 1)}
-
-
-class ConvBlock(nn.Module):
-    """Convolution, batch norm, ReLU."""
-
-    features: int
-    window: tuple[int, int]
-    stride: int = 1
-    padding: int | tuple = 0
-
-    @nn.compact
-    def __call__(self, x, train: bool):
-        stride = (self.stride, self.stride)
-        x = convolution(self.features, self.window, stride, padding=self.padding, use_bias=False, name="conv")(x)
-        return nn.relu(BatchNorm(epsilon=1e-3, name="bn")(x, train))
 
 
 class Model(nn.Module):

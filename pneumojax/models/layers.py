@@ -1,6 +1,7 @@
 """Layers as PyTorch computes them: what flax's own do otherwise, or slowly."""
 
 import functools
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -206,3 +207,19 @@ class BatchNorm(nn.Module):
         else:
             mean, var = running_mean.value, running_var.value
         return ((x - mean) * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias).astype(dtype)
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch norm, ReLU, as the networks of the Inception family have them."""
+
+    features: int
+    window: tuple[int, int]
+    stride: int = 1
+    padding: int | tuple = 0
+    norm: Callable = partial(BatchNorm, epsilon=1e-3)
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        stride = (self.stride, self.stride)
+        x = convolution(self.features, self.window, stride, padding=self.padding, use_bias=False, name="conv")(x)
+        return nn.relu(self.norm(name="bn")(x, train))
