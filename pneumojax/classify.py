@@ -93,6 +93,11 @@ def from_features(recipe: Recipe, variables: dict, features, **options):
     return apply(recipe, variables, features, begin=recipe.tuning.begin, **options)
 
 
+def pooled(x):
+    """Features [N, H, W, C] of pictures → their means over pixels [N, C]; others [N, C] are what they are."""
+    return jnp.mean(x, (1, 2)) if x.ndim == 4 else x
+
+
 def fresh_variables(key, model: nn.Module, size: int):
     """Random variables for images of size x size pixels: {"params", "batch_stats"}."""
     variables = model.init(key, jnp.zeros((1, size, size, 3)), train=False)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pneumojax import checkpoint, classify, cli, data, environment, models, pretrained, sharding, tuning
@@ -117,8 +116,7 @@ def features_of(variables, images, network: Network):
         x = inception_v3.fid_input(images, network.size)
     else:
         x = pixels.normalise(pixels.resized(images, network.size))
-    x = network.model.apply(variables, x, train=False, end=network.end)
-    return jnp.mean(x, (1, 2)) if x.ndim == 4 else x
+    return classify.pooled(network.model.apply(variables, x, train=False, end=network.end))
 
 
 def features(images, variables, network: Network, batch_size: int) -> np.ndarray:

@@ -78,6 +78,12 @@ def built(config) -> tuple[nn.Module, dict]:
         ) from error
 
 
+def untrained(system: System, end: int) -> list[str]:
+    """The parameters of the stages before number `end` that the weights do not bring: random where nothing trains."""
+    computed = tuning.stages(system.model, system.config.model.image_size)[:end]
+    return sorted(".".join(path) for path in system.new & frozenset.union(*(stage.params for stage in computed)))
+
+
 def facts_of(system: System) -> dict:
     """What was trained, and from which weights."""
     config, recipe, weights = system.config, system.recipe({}), system.weights

@@ -19,7 +19,7 @@ import numpy as np
 from absl import logging
 from ml_collections import FrozenConfigDict
 
-from pneumojax import checkpoint, classify, embedding, sharding, tuning
+from pneumojax import checkpoint, classify, embedding, sharding
 from pneumojax.classify import Recipe
 from pneumojax.data import median, splits
 from pneumojax.data import table as tables
@@ -65,8 +65,7 @@ def prepare(config) -> System:
     embedding.end_of(type(network.model), config.model.name, None)
     facts = network.facts | {"network": config.system.network}
     if config.system.network == "frozen":
-        head = tuning.stages(network.model, config.model.image_size)[-1].params
-        if lacking := sorted(".".join(path) for path in network.new - head):
+        if lacking := finetune.untrained(network, len(network.model.STAGES) - 1):
             what = f"the weights lack {', '.join(lacking)}, which would be random; give whole ones, or 'trained'"
             raise BadInput(f"config.system.network='frozen': {what}")
         facts |= {"mode": "frozen", "trained_parameters": 0, "cached_features": True}
@@ -180,13 +179,11 @@ def before_head(variables, examples, generated, index: tables.Index, recipe: Rec
     examples = sharding.split_batch(tables.take(examples, generated, index))
     if examples.dtype == jnp.uint8:
         examples = classify.features_of(recipe, variables, examples)
-        if (
-            recipe.tuning.begin
-        ):  # rounded as in memory, or `predict` would fall on the other side of a tree's thresholds
+        if recipe.tuning.begin:  # as in memory, or `predict` would fall on the other side of a tree's thresholds
             examples = examples.astype(recipe.config.feature_dtype)
     end = len(recipe.model.STAGES) - 1
     x = classify.from_features(recipe, variables, examples, train=False, end=end).astype(jnp.float32)
-    return jnp.mean(x, (1, 2)) if x.ndim == 4 else x
+    return classify.pooled(x)
 
 
 def answers(system: System, fit: Fit, network: Network, place: Place) -> np.ndarray | Diverged:

@@ -58,9 +58,7 @@ def prepare(config) -> System:
         raise BadInput(f"config.system.penalties={own.penalties}: give numbers above 0, e.g. '(0.001, 0.01, 0.1)'")
     network = finetune.prepare(config)
     end = embedding.end_of(type(network.model), config.model.name, own.stage or None)
-    computed = tuning.stages(network.model, config.model.image_size)[:end]
-    needed = frozenset.union(*(stage.params for stage in computed))
-    if lacking := [".".join(path) for path in sorted(network.new & needed)]:
+    if lacking := finetune.untrained(network, end):
         raise BadInput(
             f"config.model.weights={config.model.weights!r}: it lacks {', '.join(lacking)}, which nothing here would "
             "train; bring the whole weights, or give an earlier stage in config.system.stage"
@@ -96,8 +94,7 @@ def check(system: System, fits: Sequence[Fit], labels: np.ndarray) -> None:
 def features_of(variables, examples, generated, index: tables.Index, recipe: Recipe):
     """Features float32 [B, d] of the images at an index [B] of a table: of a picture the mean over its pixels."""
     images = sharding.split_batch(tables.take(examples, generated, index))
-    made = classify.features_of(recipe, variables, images).astype(jnp.float32)
-    return made.reshape(len(made), -1, made.shape[-1]).mean(1)
+    return classify.pooled(classify.features_of(recipe, variables, images).astype(jnp.float32))
 
 
 def logits(system: System, fits: Sequence[Fit], table: Table, place: Place) -> Iterator[tuple[Fit, np.ndarray]]:
