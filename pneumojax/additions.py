@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pneumojax import sharding
 from pneumojax.data.table import Table
 from pneumojax.gan import train as gan_train
 from pneumojax.gan.drawing import Order, Recipe
@@ -16,12 +17,18 @@ from pneumojax.stage import seed_of
 
 
 class Additions(NamedTuple):
-    """What is behind the real images in a study's table."""
+    """What is behind the real images in a study's table; it is filled in place."""
 
+    first: int  # row of the first
     images: np.ndarray  # uint8 [M, G, G], in the order of their rows; black where there is none
-    copies: np.ndarray | None  # int [M], the rows of real images that are shown moved instead; -1 for none
+    copies: np.ndarray  # int [M], the rows of real images that are shown moved instead; -1 for none
     lost: dict[int, Diverged]  # rows that a GAN which diverged leaves black, and how it did
     collapsed: dict[str, str]  # GANs whose pictures are all but the same, by stage, and how that shows
+
+    def table(self, real, labels: np.ndarray) -> Table:
+        """The study's table: real images, and these; labels int32 [N + M]."""
+        images = sharding.replicate(self.images) if len(self.images) else None
+        return Table(real, labels, images, self.copies if (self.copies >= 0).any() else None)
 
 
 def blocks(plans: Plans) -> Iterable[Block]:
@@ -29,9 +36,9 @@ def blocks(plans: Plans) -> Iterable[Block]:
     return (block for plan in plans.values() for block in plan.blocks)
 
 
-def nothing(first: int, count: int, size: int) -> Additions:
-    """`count` black images of size x size pixels, from row `first` on."""
-    return Additions(np.zeros((count - first, size, size), np.uint8), None, {}, {})
+def nothing(first: int, end: int, size: int) -> Additions:
+    """Black images of size x size pixels in rows `first` … `end`."""
+    return Additions(first, np.zeros((end - first, size, size), np.uint8), np.full(end - first, -1), {}, {})
 
 
 def orders(plans: Plans, labels: dict[str, np.ndarray], module: ModuleType, config) -> dict[str, list[tuple]]:
@@ -47,36 +54,29 @@ def orders(plans: Plans, labels: dict[str, np.ndarray], module: ModuleType, conf
     return found
 
 
-def by_gans(
-    added: Additions, asked: list[tuple], recipe: Recipe, table: Table, place: Place, looks: Looks, first: int
-) -> Additions:
-    """With what GANs make that see the labels of `table`; `asked` as `orders` has it, of one kind."""
-    images, lost, collapsed = added.images.copy(), dict(added.lost), dict(added.collapsed)
+def by_gans(added: Additions, asked: list[tuple], recipe: Recipe, table: Table, place: Place, looks: Looks) -> None:
+    """Fills in what GANs make that see the labels of `table`; `asked` as `orders` has it, of one kind."""
     made = gan_train.make(recipe, [order for order, _ in asked], table, place, looks)
     for order, rows in asked:
         stage, found = order.stage, made[order.stage]
         if isinstance(found, Diverged):
             named = found._replace(metric=f"{stage.name.rpartition('/')[2]}/{found.metric}")
-            lost |= dict.fromkeys(rows.tolist(), named)
+            added.lost.update(dict.fromkeys(rows.tolist(), named))
         else:
-            images[rows - first] = found
+            added.images[rows - added.first] = found
             if why := gan_train.collapse(order, table, found):
-                collapsed[stage.name] = why
-    return added._replace(images=images, lost=lost, collapsed=collapsed)
+                added.collapsed[stage.name] = why
 
 
-def of_others(added: Additions, plans: Plans, table: Table | None, first: int) -> Additions:
-    """With what is made of other images; `table` has the real ones at the GAN's size, if any is through that."""
-    images, lost = added.images.copy(), dict(added.lost)
-    copies = np.full(len(images), -1)
+def of_others(added: Additions, plans: Plans, table: Table | None) -> None:
+    """Fills in what is made of other images; `table` has the real ones at the GAN's size, if any is through that."""
     for block in blocks(plans):
-        own = block.rows - first
+        own = block.rows - added.first
         if block.kind == "low_resolution":
-            images[own] = np.asarray(table.examples[block.source])
+            added.images[own] = np.asarray(table.examples[block.source])
         elif block.kind == "shuffled":
-            images[own] = images[block.source - first]
+            added.images[own] = added.images[block.source - added.first]
             pairs = zip(block.rows.tolist(), block.source.tolist(), strict=True)
-            lost |= {row: lost[source] for row, source in pairs if source in lost}
+            added.lost.update({row: added.lost[source] for row, source in pairs if source in added.lost})
         elif block.kind == "copies":
-            copies[own] = block.source
-    return added._replace(images=images, lost=lost, copies=copies if (copies >= 0).any() else None)
+            added.copies[own] = block.source

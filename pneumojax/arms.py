@@ -51,9 +51,7 @@ class Offer(NamedTuple):
 
     def at_ratio(self, rows: np.ndarray, ratio: float) -> np.ndarray | None:
         """Of each class the first ones of `rows`, `ratio` times as many as there are real ones; None if they lack."""
-        wanted = splits.held_out(np.bincount(self.labels[self.plain.real]), ratio)
-        chosen = [rows[self.labels[rows] == label][:count] for label, count in enumerate(wanted)]
-        return np.concatenate(chosen) if [*map(len, chosen)] == wanted.tolist() else None
+        return splits.first_ones(rows, self.plain.real, self.labels, ratio)
 
 
 class Arm(NamedTuple):

@@ -14,9 +14,6 @@ from pneumojax.errors import BadInput
 from pneumojax.stage import Stage, seed_of
 
 Plans = dict[tuple[int, str], "Plan"]  # by trial and protocol
-
-
-NO_ROWS = np.zeros(0, int)
 MADE = ("generated", "permuted")  # kinds of blocks that GANs make; those of the latter saw permuted labels
 
 
@@ -145,10 +142,9 @@ def blocks_of(drawn: protocols.Drawn, labels: np.ndarray, seed: int, rng_seed) -
         labels = np.concatenate([labels, blocks[-1].labels])
 
     made = np.repeat(np.arange(len(drawn.generated)), drawn.generated)
-    add("generated", made, NO_ROWS)
-    if len(made) >= len(real):
-        chosen = arms.Offer(drawn.plain, drawn.pooled, True, 0, None, labels).at_ratio(blocks[0].rows, 1.0)
-        add("permuted", labels[chosen], NO_ROWS)
+    add("generated", made, protocols.NOBODY)
+    if (chosen := splits.first_ones(blocks[0].rows, real, labels, 1.0)) is not None:
+        add("permuted", labels[chosen], protocols.NOBODY)
         add("shuffled", np.random.default_rng(rng_seed).permutation(labels[chosen]), chosen)
     if seed == 0:
         add("low_resolution", labels[real], real)

@@ -42,7 +42,7 @@ class Run(NamedTuple):
     def stages(self) -> list[Stage]:
         """The classifiers that can be used."""
         return [
-            Stage(trial["trial"], protocol, name, "", *resulting.replicate(trial)[1:])
+            Stage(trial["trial"], protocol, arm=name, **{seed: trial.get(seed, 0) for seed in resulting.SEEDS})
             for protocol, arms in self.results["protocols"].items()
             for name, arm in arms.items()
             for trial in arm["trials"]

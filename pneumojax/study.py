@@ -59,6 +59,10 @@ class Planned(NamedTuple):
     gan_labels: dict[str, np.ndarray]  # kind of block → the labels that its GANs see
     fits: list[Fit]
 
+    def arm(self, stage: Stage) -> Arm:
+        """That of a classifier, whatever its seed."""
+        return self.plans[stage.trial, stage.protocol].arms[stage._replace(classifier_seed=0)]
+
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Runs the study of `config` in `workdir`, goes on with one that was begun there, or finds it whole.
@@ -194,8 +198,9 @@ def generate(loaded: Loaded, planned: Planned, place: Place) -> Additions:
             for kind, own in asked.items():
                 if own:
                     seen = table._replace(labels=planned.gan_labels[kind])
-                    added = additions.by_gans(added, own, recipe, seen, place, loaded.looks, first)
-    return additions.of_others(added, plans, table, first)
+                    additions.by_gans(added, own, recipe, seen, place, loaded.looks)
+    additions.of_others(added, plans, table)
+    return added
 
 
 def classify(loaded: Loaded, planned: Planned, added: Additions, place: Place) -> dict[Stage, Diverged]:
@@ -208,9 +213,7 @@ def classify(loaded: Loaded, planned: Planned, added: Additions, place: Place) -
         if missing:
             diverged[fit.stage] = lost[missing[0]]
     fits = [fit for fit in planned.fits if fit.stage not in diverged]
-    images = sharding.replicate(added.images) if len(added.images) else None
-    table = Table(loaded.real, planned.world.labels, images, added.copies)
-    arms = {stage: arm for one in planned.plans.values() for stage, arm in one.arms.items()}
+    table = added.table(loaded.real, planned.world.labels)
     if all(fit.done for fit in fits):
         return diverged
     with place.timings.of("classifier"):
@@ -222,7 +225,7 @@ def classify(loaded: Loaded, planned: Planned, added: Additions, place: Place) -
             if isinstance(logits, Diverged):
                 diverged[fit.stage] = logits
                 continue
-            tests = arms[fit.stage._replace(classifier_seed=0)].tests.items()
+            tests = planned.arm(fit.stage).tests.items()
             by_part = {part: logits[np.searchsorted(fit.tested, rows)] for part, rows in tests}
             checkpoint.write_arrays(logits_path(place.workdir, fit.stage), **by_part)
     return diverged
@@ -236,11 +239,10 @@ def logits_path(workdir: Path, stage: Stage) -> Path:
 def predictions_of(planned: Planned, diverged, workdir: Path) -> list[Prediction]:
     """What every classifier says of every part, from the logits at rest."""
     world, found = planned.world, []
-    arms = {stage: arm for one in planned.plans.values() for stage, arm in one.arms.items()}
     for stage in (fit.stage for fit in planned.fits if fit.stage not in diverged):
         with checkpoint.record_of_run(logits_path(workdir, stage)) as path:
             logits = checkpoint.read_arrays(path)
-        for part, rows in arms[stage._replace(classifier_seed=0)].tests.items():
+        for part, rows in planned.arm(stage).tests.items():
             if len(rows):
                 columns = (world.names, world.patients, world.parts, world.subtypes)
                 names, patients, parts, subtypes = ([column[row] for row in rows] for column in columns)

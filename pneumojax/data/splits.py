@@ -185,3 +185,10 @@ def hold_out_images(rows: np.ndarray, labels: np.ndarray, classes: Sequence[str]
 def held_out(total: np.ndarray, fraction: float) -> np.ndarray:
     """Test images of each class: round(fraction * total), halves up."""
     return np.floor(total * fraction + 0.5).astype(int)
+
+
+def first_ones(rows: np.ndarray, real: np.ndarray, labels: np.ndarray, ratio: float) -> np.ndarray | None:
+    """Of each class the first ones of `rows`, `ratio` times as many as of `real`; None if they lack."""
+    wanted = held_out(np.bincount(labels[real]), ratio)
+    chosen = [rows[labels[rows] == label][:count] for label, count in enumerate(wanted)]
+    return np.concatenate(chosen) if [*map(len, chosen)] == wanted.tolist() else None
