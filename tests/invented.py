@@ -1,5 +1,7 @@
 """Runs whose answers are drawn at random, for what reads a run: no network is trained."""
 
+import copy
+
 import numpy as np
 from answers import prediction
 
@@ -81,3 +83,18 @@ def run_of(folder, predictions, classes=CLASSES, titles=TITLES, **fields) -> Run
     workdirs.write_predictions(folder, predictions, classes)
     columns = runs.read_predictions(folder / "predictions.csv")
     return Run(folder, frozen, results, {"trials": []}, columns, {}, {})
+
+
+def older(run: Run) -> Run:
+    """The same run as it would have been before scores of contrasts, procedures, calibration and subgroups came."""
+    one = run._replace(results=copy.deepcopy(run.results))
+    for row in one.results["contrasts"]:
+        for key in ("score", "procedure_why", "equivalent", "same_procedure"):
+            del row[key]
+        row["procedure"] = None
+    for arm in (arm for arms in one.results["protocols"].values() for arm in arms.values()):
+        del arm["collapsed"], arm["subgroups"]
+        for summary in (arm, *(arm[part] for part in arm if isinstance(arm[part], dict) and "mean" in arm[part])):
+            for key in ("procedure", "procedure_why", "calibration", "operating", "decision_curve"):
+                summary.pop(key, None)
+    return one

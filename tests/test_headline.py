@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from invented import answers_of, run_of
+from invented import answers_of, older, run_of
 
 from pneumojax.report import headline
 
@@ -164,15 +164,7 @@ def test_a_contrast_on_a_part_that_lacks_a_class_is_undefined(run):
 
 
 def test_a_run_that_is_older_than_scores_and_procedures_has_a_headline(run):
-    one = run._replace(results=copy.deepcopy(run.results))
-    for row in one.results["contrasts"]:
-        for key in ("score", "procedure_why", "equivalent", "same_procedure"):
-            del row[key]
-        row["procedure"] = None
-    for arms in one.results["protocols"].values():
-        for arm in arms.values():
-            for key in ("procedure", "procedure_why", "collapsed", "calibration", "operating", "decision_curve"):
-                del arm[key]
+    one = older(run)
     assert headline.title(one).startswith("Undecided: ‘with GAN’ against ‘without GAN’ has")
     assert "No (b) under clean, paper: this run was made before it was computed." in words(one)
     assert "collapsed" not in words(one)

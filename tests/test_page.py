@@ -4,6 +4,7 @@ import copy
 import html
 import re
 
+import invented
 import numpy as np
 import pytest
 from answers import prediction
@@ -14,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from pneumojax import report
 from pneumojax.evaluate.mistakes import mistakes
 from pneumojax.gan import pictures
-from pneumojax.report import answers, cost, forest_plot, reliability, roc, scores, tables, worst
+from pneumojax.report import answers, cost, forest_plot, matrices, reliability, roc, scores, tables, worst
 from pneumojax.stage import Stage
 
 HOSTILE = ("<script>$x$", "_b&\"'")
@@ -32,18 +33,7 @@ def run(tmp_path_factory, predictions):
 
 @pytest.fixture(scope="module")
 def older(run):
-    """A run without what came later."""
-    one = run._replace(results=copy.deepcopy(run.results))
-    for row in one.results["contrasts"]:
-        for key in ("score", "procedure_why", "equivalent", "same_procedure"):
-            del row[key]
-        row["procedure"] = None
-    for arm in (arm for arms in one.results["protocols"].values() for arm in arms.values()):
-        del arm["collapsed"], arm["subgroups"]
-        for summary in (arm, *(arm[part] for part in arm if isinstance(arm[part], dict) and "mean" in arm[part])):
-            for key in ("procedure", "procedure_why", "calibration", "operating", "decision_curve"):
-                summary.pop(key, None)
-    return one
+    return invented.older(run)
 
 
 # Forest plot
@@ -368,3 +358,27 @@ def test_of_many_arms_the_declared_contrast_is_drawn_and_all_are_tabled(tmp_path
     figure.draw_without_rendering()
     box = figure.axes[0].get_window_extent()
     assert min(box.width, box.height) > 0.4 * figure.bbox.width  # the legend has not squeezed it
+
+
+def test_matrices_are_those_of_the_first_seeds_and_say_so():
+    def of(number, **seeds):
+        return {"trial": 3, "test": 9, "confusion_matrix": [[number, 0], [0, 0]], **seeds}
+
+    several = [of(1, gan_seed=0, classifier_seed=0), of(2, gan_seed=0, classifier_seed=1), of(3, gan_seed=1)]
+    assert matrices.matrices({"trials": several}, "test") == {3: [[1, 0], [0, 0]]}
+    assert matrices.matrices({"trials": [of(4)]}, "test") == {3: [[4, 0], [0, 0]]}
+    assert "first seeds" in matrices.NOTE
+
+
+def test_the_part_of_generated_images_alone_has_rows_in_the_tables(run):
+    one = run._replace(results=copy.deepcopy(run.results))
+    arm = one.results["protocols"]["clean"]["without_gan"]
+    arm["generated"] = arm["unseen"]
+    for trial in arm["trials"]:
+        trial["generated"] = trial["unseen"]
+    rows = [row["lead"] for row in tables.table(one, ("accuracy",), list(tables.PARTS))["rows"]]
+    assert [lead[2] for lead in rows if lead[:2] == ["clean", "without GAN"]] == [
+        "test",
+        "unseen real images outside the subset",
+        "generated images alone",
+    ]

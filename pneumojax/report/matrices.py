@@ -3,12 +3,13 @@
 from matplotlib.figure import Figure
 
 from pneumojax.report.figures import encoded
+from pneumojax.results import replicate
 from pneumojax.run import Run
 
 PLACE = 50
 NOTE = (
     "True classes down, predicted across (the paper's pictures are the transpose). Counts; colour is the share of the "
-    "true class."
+    "true class. Of several seeds of GANs or classifiers the first seeds' are shown."
 )
 
 
@@ -25,8 +26,9 @@ def section(run: Run) -> dict:
 
 
 def matrices(arm: dict, part: str) -> dict[int, list]:
-    """Trial → its confusion matrix on a part."""
-    whole = [trial for trial in arm["trials"] if "diverged" not in trial and (part == "test" or part in trial)]
+    """Trial → its confusion matrix on a part, of the first seeds."""
+    first = [trial for trial in arm["trials"] if not any(replicate(trial)[1:])]
+    whole = [trial for trial in first if "diverged" not in trial and (part == "test" or part in trial)]
     return {t["trial"]: t["confusion_matrix"] if part == "test" else t[part]["confusion_matrix"] for t in whole}
 
 

@@ -9,6 +9,7 @@ PARTS = {
     "test_real": "test, real images only",
     "test_generated": "test, generated images only",
     "unseen": "unseen real images outside the subset",
+    "generated": "generated images alone",
 }
 HEADINGS = {
     "accuracy": "accuracy",
