@@ -6,8 +6,8 @@
 A fifth of all patients is the test of every trial; each trial trains on 187 NORMAL and 312 PNEUMONIA images of others,
 of which a fifth of the patients choose the probe's penalty. The contrast that was chosen before any result: as many
 generated images as real ones against the real ones again, AUC on the test, two-sided, alike within a point of it. The
-design is that of section 12 of the project's notes: what two CPU cores do in some two hours, with two further runs,
-which take the first one's GANs from the cache. A second pair of GANs, and pairs that saw permuted labels, on two trials:
+design is that of section 12 of the project's notes: what two CPU cores do in some two hours, with two further runs
+that take the first one's GANs from the cache: a second pair of GANs, and pairs that saw permuted labels, on two trials:
 
     … --config.trials="(0, 1)" --config.gan.seeds=2
     … --config.trials="(0, 1)" --config.arms="('without_gan', 'duplicated', 'generated', 'permuted')"

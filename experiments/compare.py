@@ -1,6 +1,7 @@
 """Finished runs side by side as a Markdown table, beside what the paper prints; runs are told apart by what differs.
 
 python -m experiments.compare WORKDIR…
+python -m experiments.compare WORKDIR… --csv > FILE     # every score of every part, a row a score
 """
 
 from pneumojax import runtime
@@ -8,12 +9,13 @@ from pneumojax import runtime
 if __name__ == "__main__":
     runtime.configure()  # before anything imports jax
 
-from pneumojax import cli, paper
+from pneumojax import cli, paper, tidy
 from pneumojax import config as configs
 from pneumojax import run as runs
 from pneumojax.names import printable
 from pneumojax.report import tables
 from pneumojax.run import Run
+from pneumojax.workdir import csv_of
 
 COLUMNS = ("accuracy", "f1_macro", "auc")
 ALWAYS = ("model.name", "classifier.mode", "gan.name", "seed")
@@ -51,6 +53,17 @@ def rows_of(run: Run, fields: list[str]) -> list[str]:
     return rows
 
 
+def as_csv(found: list[Run], fields: list[str]) -> str:
+    """The tidy scores of runs, with the fields that tell the runs apart in front; an empty cell is not defined."""
+    columns: dict[str, list] = {name: [] for name in (*fields, *tidy.COLUMNS)}
+    for run in found:
+        flat, scores = configs.flat(run.config.to_dict()), tidy.scores(run)
+        told = {field: [str(flat.get(field, ""))] * len(scores["score"]) for field in fields}
+        for name, values in (told | scores).items():
+            columns[name] += ["" if value is None else value for value in values]
+    return csv_of(columns).decode()
+
+
 def printed(model: str, protocol: str, arm: str, part: str) -> str:
     """The paper's accuracy, percent, where it has one for this row; what its matrix proves where that is another."""
     if (protocol, part) != ("paper", "test"):
@@ -69,10 +82,15 @@ def main(arguments=None) -> None:
     """Prints one table of several runs."""
     parser = cli.Parser(prog="python -m experiments.compare", description=main.__doc__)
     parser.add_argument("workdirs", nargs="+", type=cli.path, metavar="WORKDIR", help="of a finished run")
+    parser.add_argument("--csv", action="store_true", help="all scores as CSV, a row a score")
     cli.show_log()
     with cli.exit_codes():
-        found = [runs.load(workdir) for workdir in parser.parse_args(arguments).workdirs]
+        options = parser.parse_args(arguments)
+        found = [runs.load(workdir) for workdir in options.workdirs]
         fields = [*ALWAYS, *differing(found)]
+        if options.csv:
+            cli.show(*as_csv(found, fields).splitlines())
+            return
         rows = [row for run in found for row in rows_of(run, fields)]
         last = ("recall of each class", "the paper prints (accuracy)")
         heads = (*fields, "protocol", "arm", "scored on", "n", *COLUMNS, *last)

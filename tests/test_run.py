@@ -248,6 +248,29 @@ def test_finished_runs_side_by_side(whole, tmp_path, capsys):
     assert "error: " in capsys.readouterr().err
 
 
+def test_every_score_is_in_the_csv_once(whole, capsys):
+    compare.main([str(whole), "--csv"])
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    keys = [(row["protocol"], row["arm"], row["part"], row["score"]) for row in rows]
+    assert len(set(keys)) == len(keys)
+    by_key = dict(zip(keys, rows, strict=True))
+    found = 0
+    for protocol, arms in load(whole)["protocols"].items():
+        for name, arm in arms.items():
+            for part, summary in [
+                ("test", arm),
+                *((k, v) for k, v in arm.items() if isinstance(v, dict) and "mean" in v),
+            ]:
+                for score, mean in summary["mean"].items():
+                    row, found = by_key[protocol, name, part, score], found + 1
+                    assert row["mean"] == ("" if mean is None else f"{mean:.9g}")
+                    low, high = summary["interval"][score] or ("", "")
+                    assert (row["low"], row["high"]) == (("", "") if low == "" else (f"{low:.9g}", f"{high:.9g}"))
+                    images = [t["test"] if part == "test" else t[part]["images"] for t in arm["trials"]]
+                    assert (int(row["networks"]), int(row["n"])) == (len(images), sum(images))
+    assert found == len(rows)
+
+
 def test_runs_are_told_apart_by_network_gan_seed_and_what_was_swept(single, tmp_path, capsys):
     swept = {
         "network": {"model__name": "alexnet", "model__cache": "/elsewhere"},

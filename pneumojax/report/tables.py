@@ -83,9 +83,13 @@ def more_parts(run: Run, external: bool) -> list[str]:
 
 def image_counts(trials: list[dict], part: str) -> str:
     """Images of each network: '3 × 125', or one by one where they differ."""
-    whole = [t for t in trials if "diverged" not in t and (part == "test" or part in t)]
-    counts = [t["test"] if part == "test" else t[part]["images"] for t in whole]
+    counts = [t["test"] if part == "test" else t[part]["images"] for t in scored_on(trials, part)]
     return f"{len(counts)} × {counts[0]}" if len(set(counts)) == 1 else ", ".join(map(str, counts))
+
+
+def scored_on(trials: list[dict], part: str) -> list[dict]:
+    """The TRIALs that were scored on a part."""
+    return [t for t in trials if "diverged" not in t and (part == "test" or part in t)]
 
 
 def cell(summary: dict, score: str) -> tuple[str, str, str]:
