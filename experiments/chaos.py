@@ -3,10 +3,10 @@
     python -m experiments.chaos [--kills=50] [--seed=0]
 
 Prints Markdown. A small study of phantoms runs undisturbed. Then others like it are killed (SIGKILL) five times each,
-in or shortly after a call that is drawn at random among those that the undisturbed one made, and run to their end. A row
-counts the kills in a place and those after which the study was the same: results.json but for times and environment,
-splits, predictions, losses, and every picture, byte for byte. Below: SIGTERM with 30 seconds to end, a disk that fills
-up (root alone can mount one), a file system without locks, a clock that jumps back.
+in or shortly after a call that is drawn at random among those that the undisturbed one made, and run to their end. A
+row counts the kills in a place and those after which the study was the same: results.json but for times and
+environment, splits, predictions, losses, and every picture, byte for byte. Below: SIGTERM with 30 seconds to end, a
+disk that fills up (root alone can mount one), a file system without locks, a clock that jumps back.
 """
 
 import argparse
