@@ -9,9 +9,12 @@ from pneumojax.names import shown
 
 
 def write(path: Path, package: str, **values) -> None:
-    """Renders `page.html.j2` of a package into a file. What is no Unicode in names becomes backslash escapes."""
+    """Renders `page.html.j2` of a package into a file. What is no Unicode in names becomes backslash escapes.
+
+    A page may import what `sections.html.j2` has: how a section looks, and the style.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(package, "."),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name, ".") for name in (package, "pneumojax")]),
         autoescape=True,
         finalize=shown,
         trim_blocks=True,

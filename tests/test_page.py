@@ -365,8 +365,8 @@ def test_matrices_are_those_of_the_first_seeds_and_say_so():
         return {"trial": 3, "test": 9, "confusion_matrix": [[number, 0], [0, 0]], **seeds}
 
     several = [of(1, gan_seed=0, classifier_seed=0), of(2, gan_seed=0, classifier_seed=1), of(3, gan_seed=1)]
-    assert matrices.matrices({"trials": several}, "test") == {3: [[1, 0], [0, 0]]}
-    assert matrices.matrices({"trials": [of(4)]}, "test") == {3: [[4, 0], [0, 0]]}
+    assert matrices.matrices({"trials": several}, "test") == {"trial 3": [[1, 0], [0, 0]]}
+    assert matrices.matrices({"trials": [of(4)]}, "test") == {"trial 3": [[4, 0], [0, 0]]}
     assert "first seeds" in matrices.NOTE
 
 

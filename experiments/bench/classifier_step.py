@@ -32,7 +32,7 @@ def trials_of() -> list[tuple[np.ndarray, np.ndarray]]:
     return [(order[TEST:], order[:TEST]) for order in orders]
 
 
-def ours(network: str, task: str, batch: int, size: int, steps: int):
+def ours(network: str, task: str, batch: int, size: int, steps: int, dtype: str = ""):
     """pneumojax: a function that runs `task` and returns how many images it has dealt with."""
     from pneumojax import runtime
 
@@ -51,7 +51,7 @@ def ours(network: str, task: str, batch: int, size: int, steps: int):
     from pneumojax.systems import features
     from pneumojax.timings import Timings
 
-    dtype = "bfloat16" if jax.default_backend() == "gpu" else "float32"
+    dtype = dtype or ("bfloat16" if jax.default_backend() == "gpu" else "float32")
     config = default.get_config().classifier
     config.update({"learning_rate": 1e-6, "batch_size": HEAD_BATCH if task == "head" else batch})
     config.update({"predict_batch_size": 64 if task == "head" else batch, "mode": "head" if task == "head" else "full"})

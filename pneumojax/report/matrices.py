@@ -25,15 +25,16 @@ def section(run: Run) -> dict:
     return {"title": "Confusion matrices", "blocks": [{"note": NOTE}, {"figures": figures}]}
 
 
-def matrices(arm: dict, part: str) -> dict[int, list]:
-    """Trial → its confusion matrix on a part, of the first seeds."""
+def matrices(arm: dict, part: str) -> dict[str, list]:
+    """'trial 0' → its confusion matrix on a part, of the first seeds."""
     first = [trial for trial in arm["trials"] if not any(replicate(trial)[1:])]
     whole = [trial for trial in first if "diverged" not in trial and (part == "test" or part in trial)]
-    return {t["trial"]: t["confusion_matrix"] if part == "test" else t[part]["confusion_matrix"] for t in whole}
+    parts = [trial if part == "test" else trial[part] for trial in whole]
+    return {f"trial {one['trial']}": own["confusion_matrix"] for one, own in zip(whole, parts, strict=True)}
 
 
-def draw(rows: dict[str, dict[int, list]], classes: list[str]) -> Figure:
-    """Arm → trial → matrix, as a grid of pictures."""
+def draw(rows: dict[str, dict[str, list]], classes: list[str]) -> Figure:
+    """Arm → 'trial 0' → matrix, as a grid of pictures."""
     width = max(map(len, rows.values()))
     figure = Figure(figsize=(2.3 * width + 0.6, 2.3 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), width, squeeze=False)
@@ -49,7 +50,7 @@ def draw(rows: dict[str, dict[int, list]], classes: list[str]) -> Figure:
                     axes.text(j, i, count, ha="center", va="center", color=colour, fontsize=10)
             axes.set_xticks(range(len(classes)), classes, fontsize=7)
             axes.set_yticks(range(len(classes)), classes, fontsize=7, rotation=90, va="center")
-            axes.set_title(f"{name}, trial {trial}", fontsize=8)
+            axes.set_title(f"{name}, {trial}", fontsize=8)
             axes.set_xlabel("predicted", fontsize=7)
             axes.set_ylabel("true", fontsize=7)
     return figure

@@ -33,6 +33,7 @@ class Setting(NamedTuple):
     size: int  # pixels
     steps: int  # in a round
     compiled: bool = False
+    dtype: str = ""  # of ours; by the device if not given
 
 
 def images_of(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +65,7 @@ def our_config(setting: Setting):
     runtime.configure()  # before jax is imported
     import jax
 
-    return config_of(setting, "bfloat16" if jax.default_backend() == "gpu" else "float32")
+    return config_of(setting, setting.dtype or ("bfloat16" if jax.default_backend() == "gpu" else "float32"))
 
 
 def twin_of(setting: Setting):
