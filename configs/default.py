@@ -82,7 +82,7 @@ def get_config() -> ConfigDict:
     m.name = "resnet18"  # module of pneumojax/models
     m.image_size = 224  # pixels; images are held at this size
     m.weights = "none"  # none: from scratch; torchvision: ImageNet's; a .safetensors, .pth or converted folder
-    m.allow_missing = ()  # tensors or layers, by torchvision's names, that the weights may lack; they start anew
+    m.allow_missing = ()  # tensors, layers or blocks, by torchvision's names, that weights may lack; they start anew
     m.cache = "~/.cache/pneumojax"  # downloaded weights
     m.dtype = "float32"  # that the network computes in: float32, bfloat16; parameters are float32
 

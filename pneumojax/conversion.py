@@ -64,7 +64,7 @@ def convert(state_dict: Mapping, name: str, allow_missing: Sequence[str] = ()) -
       state_dict: arrays, or tensors of PyTorch, under torchvision's names, of any layout and dtype of real numbers;
         the number of classes is that of its head.
       name: a network of `pneumojax.models`.
-      allow_missing: names of tensors, or of whole layers, that may be missing; the result lacks them too.
+      allow_missing: names of tensors, layers or blocks of layers that may be missing; the result lacks them too.
 
     Returns: {"params": …, "batch_stats": …}, numpy arrays, float32.
 
@@ -74,7 +74,7 @@ def convert(state_dict: Mapping, name: str, allow_missing: Sequence[str] = ()) -
     shapes = {key: shape_of(key, value) for key, value in state_dict.items()}
     entries = table(name, num_classes_of(shapes, name))
     unknown = [key for key in shapes if key not in entries and not passed_over(key)]
-    allowed = {key for key in entries if key in allow_missing or key.rpartition(".")[0] in allow_missing}
+    allowed = {key for key in entries if f"{key}.".startswith(tuple(f"{name}." for name in allow_missing))}
     problems = [f"unknown: {shown(key)}" for key in unknown]
     problems += [f"missing: {key}" for key in entries if key not in shapes and key not in allowed]
     given = {key: entry for key, entry in entries.items() if key in shapes}

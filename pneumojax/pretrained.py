@@ -46,7 +46,7 @@ def load(
     Args:
       source: a .safetensors or .pth file, a folder that this module's command made, or 'torchvision'.
       name: a network of `pneumojax.models`.
-      allow_missing: tensors or layers, by torchvision's names, that may be missing.
+      allow_missing: tensors, layers or blocks, by torchvision's names, that may be missing.
       cache: where downloads are kept.
       instead: what to do where nothing can be downloaded, for its message.
       field: what named the weights, for messages.
@@ -184,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", required=True, help="a network: " + ", ".join(weights.ENUMS))
     parser.add_argument("--from", dest="source", default="torchvision", help=".safetensors or .pth; else torchvision's")
     parser.add_argument("--out", required=True, type=cli.path, help="the folder to make, for config.model.weights")
-    parser.add_argument("--allow_missing", nargs="*", default=(), help="tensors or layers that FILE may lack")
+    parser.add_argument("--allow_missing", nargs="*", default=(), help="tensors, layers or blocks that FILE may lack")
     parser.add_argument("--cache", default="~/.cache/pneumojax", help="where downloads are kept")
     cli.show_log()
     with cli.exit_codes():

@@ -278,6 +278,10 @@ def test_other_weights_are_refused_tensor_by_tensor():
     bad |= {"features.0.weight": good["features.0.weight"], "aux1.fc.bias": np.zeros(1)}
     converted = pretrained.convert(bad, "squeezenet", allow_missing=("features.3.squeeze.weight",))
     assert list(converted["params"]["features_3"]["squeeze"]) == ["bias"]
+    without = {key: value for key, value in good.items() if not key.startswith("features.3.")}
+    assert "features_3" not in pretrained.convert(without, "squeezenet", allow_missing=("features.3",))["params"]
+    with pytest.raises(BadInput, match="6 tensors differ"):  # features.3 is not the beginning of a name
+        pretrained.convert(without, "squeezenet", allow_missing=("features.", "feat", "features.30"))
 
 
 @pytest.mark.parametrize("name", NAMES)
