@@ -2,6 +2,7 @@
 
 python -m experiments.compare WORKDIR…
 python -m experiments.compare WORKDIR… --csv > FILE     # every score of every part, a row a score
+python -m experiments.compare WORKDIR… --contrasts      # arms against the arms that they count against
 """
 
 from pneumojax import runtime
@@ -13,7 +14,7 @@ from pneumojax import cli, paper, tidy
 from pneumojax import config as configs
 from pneumojax import run as runs
 from pneumojax.names import printable
-from pneumojax.report import tables
+from pneumojax.report import contrasts, tables
 from pneumojax.run import Run
 from pneumojax.workdir import csv_of
 
@@ -53,6 +54,17 @@ def rows_of(run: Run, fields: list[str]) -> list[str]:
     return rows
 
 
+def contrasts_of(run: Run, fields: list[str]) -> tuple[list[str], list[str]]:
+    """Heads and rows of the contrasts of one run, as its page has them; none where it has no two arms."""
+    section, flat = contrasts.section(run), configs.flat(run.config.to_dict())
+    if not section:
+        return [], []
+    table = section["blocks"][-1]["table"]
+    told = [str(flat.get(field, "")) for field in fields]
+    rows = [[*told, *row["lead"], *(" ".join(filter(None, cell)) for cell in row["cells"])] for row in table["rows"]]
+    return [*fields, *table["heads"]], [" | ".join(row) for row in rows]
+
+
 def as_csv(found: list[Run], fields: list[str]) -> str:
     """The tidy scores of runs, with the fields that tell the runs apart in front; an empty cell is not defined."""
     columns: dict[str, list] = {name: [] for name in (*fields, *tidy.COLUMNS)}
@@ -82,7 +94,9 @@ def main(arguments=None) -> None:
     """Prints one table of several runs."""
     parser = cli.Parser(prog="python -m experiments.compare", description=main.__doc__)
     parser.add_argument("workdirs", nargs="+", type=cli.path, metavar="WORKDIR", help="of a finished run")
-    parser.add_argument("--csv", action="store_true", help="all scores as CSV, a row a score")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--csv", action="store_true", help="all scores as CSV, a row a score")
+    instead.add_argument("--contrasts", action="store_true", help="arms against the arms that they count against")
     cli.show_log()
     with cli.exit_codes():
         options = parser.parse_args(arguments)
@@ -91,9 +105,13 @@ def main(arguments=None) -> None:
         if options.csv:
             cli.show(*as_csv(found, fields).splitlines())
             return
-        rows = [row for run in found for row in rows_of(run, fields)]
-        last = ("recall of each class", "the paper prints (accuracy)")
-        heads = (*fields, "protocol", "arm", "scored on", "n", *COLUMNS, *last)
+        if options.contrasts:
+            told = [table for run in found if (table := contrasts_of(run, fields))[1]]
+            heads, rows = (told[0][0] if told else fields), [row for _, own in told for row in own]
+        else:
+            rows = [row for run in found for row in rows_of(run, fields)]
+            last = ("recall of each class", "the paper prints (accuracy)")
+            heads = (*fields, "protocol", "arm", "scored on", "n", *COLUMNS, *last)
         cli.show(f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *(f"| {printable(row)} |" for row in rows))
 
 

@@ -271,6 +271,16 @@ def test_every_score_is_in_the_csv_once(whole, capsys):
     assert found == len(rows)
 
 
+def test_contrasts_of_runs_are_those_of_their_pages(whole, capsys):
+    compare.main([str(whole), "--contrasts"])
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
+    rows = load(whole)["contrasts"]
+    assert len(lines) == 2 + len(rows) > 2
+    assert [float(line[lines[0].index("difference")]) for line in lines[2:]] == [
+        pytest.approx(100 * row["difference"], abs=0.051) for row in rows
+    ]
+
+
 def test_runs_are_told_apart_by_network_gan_seed_and_what_was_swept(single, tmp_path, capsys):
     swept = {
         "network": {"model__name": "alexnet", "model__cache": "/elsewhere"},
