@@ -153,6 +153,8 @@ def has(directory: Path, step: int) -> bool:
 def held(folder: Path, flag: str):
     """Makes a folder and holds it for this process; where the file system has no locks, that is said.
 
+    Yields: the file that is locked; processes that inherit it hold the folder too.
+
     Errors: BadInput where another process holds it, which names the `flag`.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -167,7 +169,7 @@ def held(folder: Path, flag: str):
                 raise
             what = "nothing keeps a second process from writing there at the same time"
             logging.warning("%s: its file system has no locks (%s): %s; start none", folder, error.strerror, what)
-        yield
+        yield lock
 
 
 @contextlib.contextmanager
@@ -205,7 +207,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
 
 
 @contextlib.contextmanager
-def record_of_run(path: Path):
+def record_of_run(path: Path, flag: str = "--workdir"):
     """Gives a file that a run goes on with to be read.
 
     Errors: BadInput, which names it and the remedy, where it cannot be read or is not what it should be.
@@ -218,7 +220,7 @@ def record_of_run(path: Path):
         what = f"is damaged ({describe(error)})"
     else:
         return
-    raise BadInput(f"{path} {what}; bring it back or choose another --workdir")
+    raise BadInput(f"{path} {what}; bring it back or choose another {flag}")
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:

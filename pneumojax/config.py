@@ -4,6 +4,7 @@ import difflib
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -50,15 +51,21 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 def _read(path: str) -> ConfigDict:
     given, *argument = path.split(":", 1)
-    file = paths.of(given, "--config")
-    if not os.path.isfile(file) and file.parts[0] == "configs":
-        file = lookup.CONFIGS.parent / file
-    if not os.path.isfile(file):
-        raise BadInput(f"--config={path} is not there; give e.g. configs/demo.py")
+    file = file_of(given, "--config")
     try:
         return ConfigDict(dict(lookup.config_of(file, *argument)))  # ConfigDict(None) would be an empty one
     except Exception as error:  # a config file may raise anything
         raise BadInput(f"--config={path} cannot be used: {type(error).__name__}: {describe(error)}") from error
+
+
+def file_of(given: str, flag: str) -> Path:
+    """A config file, found here or, below configs/, among ours. Errors: BadInput, which names the flag."""
+    file = paths.of(given, flag)
+    if not os.path.isfile(file) and file.parts[0] == "configs":
+        file = lookup.CONFIGS.parent / file
+    if not os.path.isfile(file):
+        raise BadInput(f"{flag}={given} is not there; give e.g. configs/demo.py")
+    return file
 
 
 def _assignments(overrides: Sequence[str]) -> dict[str, str]:

@@ -19,6 +19,11 @@ CONFIGS = next(p for p in (PACKAGE / "configs", PACKAGE.parent / "configs") if p
 
 def config_of(path: Path, *arguments: str):
     """What `get_config` of a file gives. To it `configs` are the files beside it, those of ./configs, then ours."""
+    return result_of(path, "get_config", *arguments)
+
+
+def result_of(path: Path, function: str, *arguments: str):
+    """What a function of a config file gives, imported as `config_of` has it; all that a generator yields."""
     spec = importlib.util.spec_from_file_location("config_file", path)
     module, configs = importlib.util.module_from_spec(spec), ModuleType("configs")
     configs.__path__ = [os.fspath(folder) for folder in (path.absolute().parent, Path("configs").absolute(), CONFIGS)]
@@ -26,7 +31,8 @@ def config_of(path: Path, *arguments: str):
     sys.modules["configs"] = configs
     try:
         spec.loader.exec_module(module)
-        return module.get_config(*arguments)
+        result = getattr(module, function)(*arguments)
+        return list(result) if inspect.isgenerator(result) else result
     finally:
         for name in [name for name in sys.modules if name.split(".")[0] == "configs"]:
             del sys.modules[name]

@@ -1,0 +1,145 @@
+"""Runs the members of a sweep, or says how far they are: `python -m experiments.sweep`."""
+
+from pneumojax import runtime
+
+if __name__ == "__main__":
+    runtime.configure()  # before anything imports jax
+
+import argparse
+from collections.abc import Sequence
+
+from experiments.sweep import ledger, local, members, page, slurm, table
+from experiments.sweep.ledger import Entry, State, Sweep
+from pneumojax import checkpoint, cli
+from pneumojax.errors import BadInput, StudyError
+from pneumojax.names import printable
+
+MILDER = (4, 2, 3)  # exit codes that are named errors, the worst first; any other is a crash or a kill, and worse
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs what is missing or failed of a sweep, then writes sweep.csv and sweep.html. Any field of the config is set
+    for all members by --config.a.b=value.
+
+    Exit codes: 0 when all members are whole, 3 when some of them diverged and all else is whole, 143 and 130 when it
+    was told to end. Else that of the worst member: one that crashed or was killed (its own code, 137 for SIGKILL), then
+    4, then 2; a member that has not ended counts as 1.
+    """
+    options, overrides = flags(), []
+    cli.show_log()
+    with cli.exit_codes():
+        options, overrides = options.parse_known_args(arguments)
+        asked = {key: value for key in page.KEYS if (value := getattr(options, key))}
+        if options.report:
+            if overrides or options.config or options.sweep or options.slurm is not None or options.jobs:
+                raise BadInput("--report takes --out, --score, --protocol, --arm and --part; leave the others out")
+        else:
+            found = members.members(*required(options, overrides))
+    with cli.exit_codes(options.out, "--out"):
+        if options.report:
+            sweep = ledger.read(options.out)
+            return write(sweep, asked)
+        sweep = ledger.sweep_of(options.out, options.config, overrides, found)
+        if run(sweep, options):
+            conclude(sweep, write(sweep, asked))
+
+
+def flags() -> cli.Parser:
+    """Those of the command, less fields of the config."""
+    parser = cli.Parser(
+        prog="python -m experiments.sweep",
+        description=main.__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", help="the study, a file of configs/")
+    parser.add_argument(
+        "--sweep",
+        metavar="FILE_OR_GRID",
+        help="FILE.py for what sweep() in it yields, dicts of field and value; FILE.py:NAME for sweep_NAME(); or "
+        "'FIELD=VALUE,VALUE;FIELD=VALUE,VALUE', all combinations, of which fields joined by & go in step",
+    )
+    parser.add_argument("--out", required=True, type=cli.path, metavar="FOLDER", help="where everything goes")
+    parser.add_argument("--jobs", type=int, metavar="N", help="members that run at a time; 1, or as many as GPUs")
+    parser.add_argument(
+        "--slurm",
+        nargs="?",
+        const="",
+        metavar="OPTIONS",
+        help="submit them as a job array, with these options of sbatch, e.g. '--partition=gpu --gres=gpu:1 --time=60'",
+    )
+    parser.add_argument("--wait", action="store_true", help="with --slurm: stay until all have ended")
+    parser.add_argument("--report", action="store_true", help="write table and page of what is there, at any time")
+    for key in page.KEYS:
+        parser.add_argument(f"--{key}", help="shown on the page; that of the declared contrast if not given")
+    return parser
+
+
+def required(options, overrides: Sequence[str]) -> tuple[str, Sequence[str], str]:
+    """Config, overrides and sweep. Errors: BadInput where one is missing, or a number cannot be."""
+    for name, example in (("config", "configs/demo.py"), ("sweep", "'seed=0,1,2'")):
+        if not getattr(options, name):
+            raise BadInput(f"--{name} is missing; pass e.g. --{name}={example}")
+    if options.jobs is not None and options.jobs < 1:
+        raise BadInput(f"--jobs={options.jobs}: give 1 or more")
+    return options.config, overrides, options.sweep
+
+
+def run(sweep: Sweep, options) -> bool:
+    """Runs or submits what is missing. Returns: whether all have ended since."""
+    if options.slurm is None:
+        free = local.slots(options.jobs, local.devices())
+    else:
+        slurm.check_here()
+    with checkpoint.held(sweep.out, "--out") as lock:
+        ledger.claim(sweep)
+        missing = [one for one in sweep.entries if ledger.state_of(sweep, one).name not in ledger.DONE]
+        cli.show(printable(f"{sweep.out}: {len(sweep.entries)} members, {len(missing)} to run"))
+        if missing and options.slurm is None:
+            local.run(sweep, missing, free, lock.fileno())
+        elif missing:
+            job = slurm.submit(sweep, missing, options.slurm, options.jobs)
+            cli.show(f"job {job}; at any time: python -m experiments.sweep --report --out={sweep.out}")
+    if missing and options.slurm is not None:
+        if not options.wait:
+            return False
+        slurm.wait(job)
+    return True
+
+
+def write(sweep: Sweep, asked: dict[str, str]) -> list[tuple[Entry, State]]:
+    """Writes table and page of what is there, and says what that is. Returns: the members' states."""
+    states = [(entry, ledger.state_of(sweep, entry)) for entry in sweep.entries]
+    table.write(sweep, states)
+    page.write(sweep, states, asked)
+    told = ", ".join(f"{count} {name}" for name, count in page.counts(states).items())
+    cli.show(printable(f"{told}: {sweep.out / 'sweep.csv'} and {sweep.out / 'sweep.html'}"))
+    return states
+
+
+def conclude(sweep: Sweep, states: Sequence[tuple[Entry, State]]) -> None:
+    """Errors: StudyError where members are not whole, of the worst one's exit code; their names are its details."""
+    failed = [(entry, state) for entry, state in states if state.name not in ledger.DONE]
+    diverged = [(entry, state) for entry, state in states if state.name == "diverged"]
+    if not failed and not diverged:
+        return
+    codes = [1 if state.code is None else state.code for _, state in failed] or [3]
+    crashed = [code for code in codes if code not in MILDER]
+    what = f"{len(failed)} of {len(states)} members are not whole; the same command runs them again, and no others"
+    if not failed:
+        what = f"{len(diverged)} of {len(states)} members diverged; all else is whole"
+    error = StudyError(f"{sweep.out}: {what}", [why(sweep, *one) for one in failed or diverged])
+    error.exit_code = max(crashed) if crashed else next(code for code in MILDER if code in codes)
+    raise error
+
+
+def why(sweep: Sweep, entry: Entry, state: State) -> str:
+    """A member that is not as it should be, in a line."""
+    told = f"{ledger.label(entry)}: {state.name}"
+    if state.code is None:
+        return told
+    return f"{told}, exit code {state.code}: {state.error} ({ledger.log_of(sweep, entry)})"
+
+
+if __name__ == "__main__":
+    main()

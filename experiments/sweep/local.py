@@ -1,0 +1,153 @@
+"""Members as processes of this machine, some at a time.
+
+With GPUs each member has one of its own, by CUDA_VISIBLE_DEVICES, whatever --jobs says: its bits depend on the number
+of devices. On a CPU all members see all cores, and the system shares these out: XLA parts its sums by the cores that a
+process may use, so that members with fewer of them would end in other bits than the same runs alone.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from experiments.sweep import ledger
+from experiments.sweep.ledger import Entry, Sweep
+from pneumojax import cli, runtime
+from pneumojax.errors import BadInput
+from pneumojax.names import printable
+
+POLL = 0.1  # seconds
+
+
+class Running(NamedTuple):
+    """A member that runs."""
+
+    entry: Entry
+    process: subprocess.Popen
+    slot: dict[str, str]
+
+
+def slots(jobs: int | None, devices: Sequence[str]) -> list[dict[str, str]]:
+    """What each process that may run at a time has in its environment; as many as there are devices if not given.
+
+    Errors: BadInput for more jobs than devices.
+    """
+    if not devices:
+        return [{}] * (jobs or 1)
+    if jobs and jobs > len(devices):
+        raise BadInput(
+            f"--jobs={jobs}: there are {len(devices)} GPUs (CUDA_VISIBLE_DEVICES={','.join(devices)}), and a member "
+            f"takes one for itself; give at most {len(devices)}"
+        )
+    return [{"CUDA_VISIBLE_DEVICES": device} for device in devices[: jobs or len(devices)]]
+
+
+def devices() -> list[str]:
+    """The NVIDIA GPUs that members may have, as CUDA_VISIBLE_DEVICES names them; none where jax is to use others."""
+    if not runtime.has_accelerator():
+        return []
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        named = [word.strip() for word in given.split(",")]
+        return [word for word in named if word and not word.startswith("-")]
+    try:
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return re.findall(r"^GPU (\d+):", listed, re.MULTILINE)
+
+
+def run(
+    sweep: Sweep,
+    entries: Sequence[Entry],
+    free: Sequence[dict[str, str]],
+    lock: int,
+    command_of: Callable[[Sweep, Entry], list[str]] = ledger.command_of,
+) -> None:
+    """Runs members until each has ended, whichever way.
+
+    Args:
+      sweep: they are of.
+      entries: that are to be run.
+      free: see `slots`.
+      lock: descriptor of the file that holds the sweep's folder: members that outlive this process hold it on.
+      command_of: what runs one.
+
+    Errors: SystemExit(128 + signal) after SIGTERM or SIGINT, of which the members are told by SIGTERM, when all have
+    ended: they save their states. OSError where the folder cannot be written; then too none is left running.
+    """
+    queue, free, running, stopping = deque(entries), list(free), [], False
+    with signals() as told:
+        try:
+            while running or (queue and not told):
+                while queue and free and not told:
+                    running.append(start(sweep, queue.popleft(), free.pop(0), lock, command_of))
+                    say(f"begun, {len(entries) - len(queue)} of {len(entries)}", running[-1].entry)
+                time.sleep(POLL)
+                if told and not stopping:  # once: a second signal could reach a member that is saving its state
+                    stopping = True
+                    stop(running)
+                for one in [one for one in running if one.process.poll() is not None]:
+                    running.remove(one)
+                    free.append(one.slot)
+                    ended(sweep, one)
+        except BaseException:
+            stop(running)
+            raise
+    if told:
+        raise SystemExit(128 + told[0])
+
+
+@contextmanager
+def signals():
+    """Collects SIGTERM and SIGINT, instead of acting on them, while it is open."""
+    told: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda number, _: told.append(number)) for number in numbers}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def start(sweep: Sweep, entry: Entry, slot: dict[str, str], lock: int, command_of) -> Running:
+    """Begins a member. It is in a process group of its own, or Ctrl-C would reach it beside what `run` tells it."""
+    ledger.begin(sweep, entry)
+    with ledger.log_of(sweep, entry).open("ab") as log:
+        process = subprocess.Popen(
+            command_of(sweep, entry),
+            env={**os.environ, **slot},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+            pass_fds=(lock,),
+        )
+    return Running(entry, process, slot)
+
+
+def stop(running: Sequence[Running]) -> None:
+    """Tells members to save their states and end, and waits until they have."""
+    for one in running:
+        one.process.terminate()
+    for one in running:
+        one.process.wait()
+
+
+def ended(sweep: Sweep, one: Running) -> None:
+    """Keeps how a member has ended, and says so."""
+    code = one.process.returncode
+    ledger.end(sweep, one.entry, code if code >= 0 else 128 - code)
+    state = ledger.state_of(sweep, one.entry)
+    say(state.name if state.name in ledger.DONE else f"{state.name}, exit code {state.code}: {state.error}", one.entry)
+
+
+def say(what: str, entry: Entry) -> None:
+    """A line on a member."""
+    cli.show(printable(f"{ledger.label(entry)}: {what}"))
