@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -62,13 +62,7 @@ def devices() -> list[str]:
     return re.findall(r"^GPU (\d+):", listed, re.MULTILINE)
 
 
-def run(
-    sweep: Sweep,
-    entries: Sequence[Entry],
-    free: Sequence[dict[str, str]],
-    lock: int,
-    command_of: Callable[[Sweep, Entry], list[str]] = ledger.command_of,
-) -> None:
+def run(sweep: Sweep, entries: Sequence[Entry], free: Sequence[dict[str, str]], lock: int) -> None:
     """Runs members until each has ended, whichever way.
 
     Args:
@@ -76,7 +70,6 @@ def run(
       entries: that are to be run.
       free: see `slots`.
       lock: descriptor of the file that holds the sweep's folder: members that outlive this process hold it on.
-      command_of: what runs one.
 
     Errors: SystemExit(128 + signal) after SIGTERM or SIGINT, of which the members are told by SIGTERM, when all have
     ended: they save their states. OSError where the folder cannot be written; then too none is left running.
@@ -86,7 +79,7 @@ def run(
         try:
             while running or (queue and not told):
                 while queue and free and not told:
-                    running.append(start(sweep, queue.popleft(), free.pop(0), lock, command_of))
+                    running.append(start(sweep, queue.popleft(), free.pop(0), lock))
                     say(f"begun, {len(entries) - len(queue)} of {len(entries)}", running[-1].entry)
                 time.sleep(POLL)
                 if told and not stopping:  # once: a second signal could reach a member that is saving its state
@@ -116,12 +109,12 @@ def signals():
             signal.signal(number, handler)
 
 
-def start(sweep: Sweep, entry: Entry, slot: dict[str, str], lock: int, command_of) -> Running:
+def start(sweep: Sweep, entry: Entry, slot: dict[str, str], lock: int) -> Running:
     """Begins a member. It is in a process group of its own, or Ctrl-C would reach it beside what `run` tells it."""
     ledger.begin(sweep, entry)
     with ledger.log_of(sweep, entry).open("ab") as log:
         process = subprocess.Popen(
-            command_of(sweep, entry),
+            ledger.command_of(sweep, entry),
             env={**os.environ, **slot},
             stdin=subprocess.DEVNULL,
             stdout=log,

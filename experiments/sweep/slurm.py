@@ -17,7 +17,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.sweep import ledger
@@ -56,13 +56,7 @@ exit $code
 """
 
 
-def submit(
-    sweep: Sweep,
-    entries: Sequence[Entry],
-    options: str,
-    at_once: int | None,
-    command_of: Callable[[Sweep, Entry], list[str]] = ledger.command_of,
-) -> str:
+def submit(sweep: Sweep, entries: Sequence[Entry], options: str, at_once: int | None) -> str:
     """Writes OUT/sweep.sbatch for these members and submits it.
 
     Args:
@@ -70,7 +64,6 @@ def submit(
       entries: that are to be run.
       options: of sbatch, as on its command line.
       at_once: members that may run at a time; None for as many as there is room for.
-      command_of: what runs one.
 
     Returns: the job's id.
 
@@ -80,7 +73,7 @@ def submit(
     for entry in entries:
         ledger.begin(sweep, entry)
     script = sweep.out / "sweep.sbatch"
-    checkpoint.write_bytes(script, script_of(sweep, entries, options, at_once, command_of).encode())
+    checkpoint.write_bytes(script, script_of(sweep, entries, options, at_once).encode())
     told = subprocess.run(["sbatch", "--parsable", script], capture_output=True, text=True)
     if told.returncode:
         raise BadInput(f"sbatch refuses {script}; mend --slurm={options!r}", told.stderr.strip().splitlines())
@@ -122,14 +115,14 @@ def job_file(sweep: Sweep) -> Path:
     return sweep.out / "slurm" / "job.txt"
 
 
-def script_of(sweep: Sweep, entries: Sequence[Entry], options: str, at_once: int | None, command_of) -> str:
+def script_of(sweep: Sweep, entries: Sequence[Entry], options: str, at_once: int | None) -> str:
     """The batch script. An element's number is the member's place in sweep.json."""
     place = {entry.id: number for number, entry in enumerate(sweep.entries)}
     out = os.path.abspath(sweep.out)
-    cases = "\n".join(
-        f"  {place[one.id]}) workdir={shlex.quote(f'{out}/{one.id}')}; set -- {shlex.join(command_of(sweep, one))} ;;"
-        for one in entries
-    )
+    cases = [
+        f"  {place[one.id]}) workdir={shlex.quote(f'{out}/{one.id}')}; set -- {shlex.join(command)} ;;"
+        for one, command in ((one, ledger.command_of(sweep, one)) for one in entries)
+    ]
     try:
         given = shlex.join(shlex.split(options))
     except ValueError as error:
@@ -139,6 +132,6 @@ def script_of(sweep: Sweep, entries: Sequence[Entry], options: str, at_once: int
         array=",".join(str(place[one.id]) for one in entries) + (f"%{at_once}" if at_once else ""),
         logs=shlex.quote(f"{out}/slurm/%A_%a.txt"),
         options=f"#SBATCH {given}" if given else "",
-        cases=cases,
+        cases="\n".join(cases),
         restarts=RESTARTS,
     )
