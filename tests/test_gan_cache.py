@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import shutil
+import threading
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -160,6 +162,28 @@ def test_what_an_entry_gives_is_what_was_made(make, tmp_path):
     assert entry.name == entry.name.strip(".")
     for workdir in (first, second):
         assert checkpoint.has(workdir / "checkpoints" / STAGE.name, 2)
+
+
+def test_who_wants_what_another_run_makes_waits_and_fetches_it(make, tmp_path, caplog):
+    made, _, _ = make(cache=str(tmp_path / "elsewhere"))
+    [entry] = (tmp_path / "elsewhere/gan").iterdir()
+    ours, held = tmp_path / "kept/gan" / entry.name, threading.Event()
+
+    def other_run():
+        with cache.alone([ours]):
+            held.set()
+            while "waiting for them" not in caplog.text:
+                time.sleep(0.01)
+            shutil.copytree(entry, ours)
+
+    other = threading.Thread(target=other_run)
+    with caplog.at_level("INFO", logger="absl"):
+        other.start()
+        held.wait(60)
+        found, count, _ = make(cache=str(tmp_path / "kept"))
+    other.join()
+    assert count == 0
+    assert same(made, found)
 
 
 @pytest.mark.parametrize("file", ["images.npz", "metrics.json", "checkpoint"])

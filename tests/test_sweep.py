@@ -299,6 +299,11 @@ def test_the_best_is_the_one_whose_interval_begins_highest():
     assert page.best_of([]) is None
 
 
+def test_members_of_one_value_stand_beside_each_other():
+    assert page.places_of([1e-2, 1e-4, 1e-2]) == (["0.0001", "0.01"], [0.875, 0.0, 1.125])
+    assert page.places_of([["b"], None, True]) == (['["b"]', "", "True"], [0.0, 1.0, 2.0])
+
+
 def test_the_best_of_many_is_as_optimistic_as_draws_say():
     draws = np.random.default_rng(0).normal(size=(200_000, 8)).max(1).mean()
     assert page.best_of_normals(8) == pytest.approx(draws, abs=0.01)

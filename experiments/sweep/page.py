@@ -15,7 +15,7 @@ from pneumojax.report import figures, tables
 
 KEYS = ("protocol", "arm", "part", "score")
 DECLARED = ("clean", "unseen", "with_gan")  # protocol, part and arm, where a sweep has no common contrast
-DECADES = 20.0  # ratio of the values of a field from which its axis is logarithmic
+WIDTH = 0.5  # that members of the same value take beside each other, of the distance to the next value
 
 
 class Point(NamedTuple):
@@ -91,7 +91,9 @@ def verdict(points: Sequence[Point], best: Point) -> list[str]:
         return sentences
     near = sum(other.high >= one.mean for other in able) - 1
     sentences.append(
-        f"The intervals of {near} of the {len(able) - 1} others reach its mean: as far as that goes, they are as good."
+        f"The intervals of {near} of the {len(able) - 1} others reach its mean: these may be as good."
+        if near
+        else "No other's interval reaches its mean."
     )
     error = float(np.median([other.high - other.low for other in able])) / (2 * stats.norm.ppf(0.975))
     by_chance = best_of_normals(len(able))
@@ -140,7 +142,8 @@ def plots(sweep: Sweep, points: Sequence[Point], best: Point | None) -> str:
         return ""
     figure, panels = figures.panels([figures.short(field) for field in fields], 0)
     for field, axes in zip(fields, panels, strict=True):
-        places = places_of(field, drawn, axes)
+        texts, places = places_of([point.entry.fields[field] for point in drawn])
+        axes.set_xticks(range(len(texts)), [figures.short(text) for text in texts])
         for alike in groups(field, drawn):
             line = sorted((places[at], drawn[at].scored.mean) for at in alike)
             axes.plot(*zip(*line, strict=True), color="0.8", linewidth=0.8, zorder=1)
@@ -153,16 +156,14 @@ def plots(sweep: Sweep, points: Sequence[Point], best: Point | None) -> str:
     return figures.encoded(figure)
 
 
-def places_of(field: str, points: Sequence[Point], axes) -> list[float]:
-    """Where members stand along a field: at its number, or side by side in the order of the sweep."""
-    values = [point.entry.fields[field] for point in points]
-    if all(type(value) in (int, float) for value in values):
-        if min(values) > 0 and max(values) / min(values) >= DECADES:
-            axes.set_xscale("log")
-        return values
-    texts = list(dict.fromkeys(str(plain(value)) for value in values))
-    axes.set_xticks(range(len(texts)), [figures.short(text) for text in texts], rotation=20, ha="right")
-    return [texts.index(str(plain(value))) for value in values]
+def places_of(values: Sequence[Any]) -> tuple[list[str], list[float]]:
+    """Where members stand along a field: its values, and side by side around its number those of the same value."""
+    numbers = all(type(value) in (int, float) for value in values)
+    order = sorted(set(values)) if numbers else list(dict.fromkeys(map(str, map(plain, values))))
+    own = [order.index(value if numbers else str(plain(value))) for value in values]
+    ranks = [own[:at].count(value) for at, value in enumerate(own)]
+    places = [v + WIDTH * ((rank + 0.5) / own.count(v) - 0.5) for v, rank in zip(own, ranks, strict=True)]
+    return [f"{value:g}" if numbers else value for value in order], places
 
 
 def groups(field: str, points: Sequence[Point]) -> list[list[int]]:

@@ -6,6 +6,8 @@ grids.
 """
 
 import ast
+import contextlib
+import fcntl
 import hashlib
 import importlib.util
 import inspect
@@ -15,10 +17,11 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
+import jax
 import numpy as np
 from absl import logging
 
@@ -112,6 +115,32 @@ def deliver(entry: Path | None, stage: Stage, images: Path, place: Place) -> Non
     except OSError as error:
         if not os.path.exists(entry):  # else another run was faster
             logging.warning("GANs are not kept for other runs: config.gan.cache: %s", describe(error))
+
+
+@contextlib.contextmanager
+def alone(entries: Sequence[Path]):
+    """Within it no other run makes these entries; one that does is waited for, so that they can be fetched.
+
+    That spares work and nothing depends on it: where the cache cannot be written, or its file system has no locks, or a
+    run has several processes, which would wait for each other, each run makes its own.
+    """
+    if not entries or jax.process_count() > 1:
+        yield
+        return
+    first = min(entries)  # of a set; runs of one sweep make the same sets
+    path = first.parents[1] / "making" / first.name
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(path.open("a"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logging.info("another run makes the same GANs; waiting for them: %s", path)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            logging.info("GANs may be made by several runs at a time: config.gan.cache: %s", describe(error))
+        yield
 
 
 def fetch(entry: Path | None, stage: Stage, images: Path, place: Place) -> None:

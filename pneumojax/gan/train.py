@@ -62,20 +62,24 @@ def make(
         images = images_path(workdir, stage)
         # a run that was killed may have made and not delivered
         (cache.deliver if images.exists() else cache.fetch)(entry, stage, images, place)
+    lacking = {stage: entry for stage, entry in entries.items() if entry and not images_path(workdir, stage).exists()}
     made: dict[Stage, np.ndarray | Diverged] = {}
-    jobs = [job_of(recipe, order, workdir) for order in orders]
-    sights = {} if all(job.done for job in jobs) else {o.stage: sight_of(o, table, looks) for o in orders}
-    show = partial(look, recipe, by_stage, Watch(looks, sights, {}), place)
-    for job, state in loop.train(step, jobs, table, {}, recipe, place, after=show):
-        stage = job.stage
-        if isinstance(state, Diverged):
-            made[stage] = state
-        elif not job.done:
-            folder = watch.drawn_from(place, stage, sights[stage].choosing)
-            state = state if folder == place.checkpoints(stage) else loop.newest(folder, state)
-            images = np.concatenate(list(drawing.generate(recipe, by_stage[stage], state).values()))
-            checkpoint.write_arrays(images_path(workdir, stage), images=images)
-            cache.deliver(entries[stage], stage, images_path(workdir, stage), place)
+    with cache.alone(list(lacking.values())):
+        for stage, entry in lacking.items():  # another run may have made them since
+            cache.fetch(entry, stage, images_path(workdir, stage), place)
+        jobs = [job_of(recipe, order, workdir) for order in orders]
+        sights = {} if all(job.done for job in jobs) else {o.stage: sight_of(o, table, looks) for o in orders}
+        show = partial(look, recipe, by_stage, Watch(looks, sights, {}), place)
+        for job, state in loop.train(step, jobs, table, {}, recipe, place, after=show):
+            stage = job.stage
+            if isinstance(state, Diverged):
+                made[stage] = state
+            elif not job.done:
+                folder = watch.drawn_from(place, stage, sights[stage].choosing)
+                state = state if folder == place.checkpoints(stage) else loop.newest(folder, state)
+                images = np.concatenate(list(drawing.generate(recipe, by_stage[stage], state).values()))
+                checkpoint.write_arrays(images_path(workdir, stage), images=images)
+                cache.deliver(entries[stage], stage, images_path(workdir, stage), place)
     drawing.animate(recipe, orders, place)
     at_rest = [stage for stage in by_stage if stage not in made]
     return made | {stage: checkpoint.read_arrays(images_path(workdir, stage))["images"] for stage in at_rest}
