@@ -1,6 +1,7 @@
 """Configs where they enter: read from a file, completed by the modules that it names, changed by flags, checked."""
 
 import difflib
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -96,8 +97,9 @@ def _parsed(text: str, default):
     return one.value
 
 
+@functools.cache
 def defaults() -> dict:
-    """The fields of configs/default.py, 'a.b' → value."""
+    """The fields of configs/default.py, 'a.b' → value; not to be changed."""
     return flat(lookup.config_of(lookup.CONFIGS / "default.py"))
 
 

@@ -60,7 +60,18 @@ def free_port() -> int:
 def programs(root: Path) -> dict[str, str]:
     """Where the daemons are, by name; skips where one is not."""
     found = {}
-    for name in ("munged", "slurmctld", "slurmd", "slurmstepd", "sbatch", "srun", "scontrol", "squeue", "sinfo"):
+    for name in (
+        "munged",
+        "slurmctld",
+        "slurmd",
+        "slurmstepd",
+        "sbatch",
+        "srun",
+        "scontrol",
+        "scancel",
+        "squeue",
+        "sinfo",
+    ):
         folders = os.pathsep.join(str(root / folder) for folder in ("usr/sbin", "usr/bin", "usr/local/bin"))
         path = shutil.which(f"{name}-wlm", path=folders) or shutil.which(name, path=folders)
         if not path:
@@ -109,6 +120,10 @@ def cluster(tmp_path, monkeypatch):
                 pytest.skip(f"SLURM does not start here: {ends}")
             time.sleep(0.5)
         yield folder
+        output("scancel", "--user", known["user"])  # of a test that failed
+        deadline = time.monotonic() + 90
+        while output("squeue", "--noheader") and time.monotonic() < deadline:
+            time.sleep(0.5)
     finally:
         for one in reversed(daemons):
             one.terminate()
@@ -128,7 +143,7 @@ def sweep():
         for seed in (0, 1):
             yield short | {{"classifier.learning_rate": rate, "seed": seed}}
 """
-LONG = 6000  # steps of the member that is preempted
+LONG = 2000  # steps of the member that is preempted
 
 
 def table(out: Path) -> list[dict[str, str]]:
