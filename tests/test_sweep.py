@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import runs
 
-from experiments.sweep import ledger, local, members, page, slurm
+from experiments.sweep import ledger, local, members, page, slurm, table
 from experiments.sweep.__main__ import main
 from pneumojax import checkpoint
 from pneumojax.errors import BadInput
@@ -261,6 +261,19 @@ def test_the_table_has_a_row_a_score_and_says_who_has_none(tmp_path, fake, resul
     assert [float(one[name]) for name in ("mean", "std", "low", "high", "n")] == pytest.approx(expected, rel=1e-8)
 
 
+def test_a_member_all_of_which_diverged_has_a_row(tmp_path):
+    found = ledger.sweep_of(tmp_path, "configs/demo.py", [], members.members("configs/demo.py", [], "seed=0"))
+    arm = {"title": "without GAN", "trials": [], "diverged": {"trial": 0, "step": 1, "metric": "loss"}}
+    checkpoint.write_json(
+        tmp_path / found.entries[0].id / "results.json", {"protocols": {"clean": {"without_gan": arm}}}
+    )
+    written = [(entry, ledger.state_of(found, entry)) for entry in found.entries]
+    table.write(found, written)
+    page.write(found, written, {})
+    assert [(row["state"], row["mean"]) for row in rows(tmp_path)] == [("diverged", "")]
+    assert "1 diverged" in (tmp_path / "sweep.html").read_text()
+
+
 def test_the_page_can_be_written_at_any_time_of_any_score(tmp_path, fake):
     out = tmp_path / "out"
     sweep(out, "seed=0,2,1")
@@ -313,7 +326,7 @@ def test_the_best_of_many_is_as_optimistic_as_draws_say():
 SBATCH = r"""#!/bin/bash
 # Runs the elements of an array one after another, as SLURM would.
 echo 77
-for n in $(sed -n 's/.*--array=\([0-9,]*\).*/\1/p' "${@: -1}" | tr , ' '); do
+for n in $(seq $(sed -n 's/.*--array=\([0-9]*\)-\([0-9]*\).*/\1 \2/p' "${@: -1}")); do
   SLURM_ARRAY_TASK_ID=$n SLURM_JOB_ID=$((78 + n)) bash "${@: -1}"
 done
 exit 0
@@ -323,8 +336,14 @@ exit 0
 @pytest.fixture
 def fake_slurm(fake, monkeypatch) -> Path:
     """The fake of `fake`, and beside it commands of SLURM that run everything at once, here."""
-    for name, text in {"sbatch": SBATCH, "srun": '#!/bin/bash\n"$@"', "squeue": "#!/bin/bash\ncat QUEUE"}.items():
-        (fake / name).write_text(text.replace("QUEUE", str(fake / "queue")))
+    commands = {
+        "sbatch": SBATCH,
+        "srun": '#!/bin/bash\n"$@"',
+        "squeue": f"#!/bin/bash\ncat {fake / 'queue'}",
+        "scontrol": "#!/bin/bash\necho 'MaxArraySize            = 3'",
+    }
+    for name, text in commands.items():
+        (fake / name).write_text(text)
         (fake / name).chmod(0o755)
     (fake / "queue").touch()
     monkeypatch.setenv("PATH", str(fake), prepend=os.pathsep)
@@ -341,14 +360,22 @@ def test_an_array_runs_what_is_missing_and_keeps_exit_codes(tmp_path, fake_slurm
         "failed, exit code 137",
     ]
     script = (out / "sweep.sbatch").read_text()
-    assert "--array=0,1,2%4\n" in script
+    assert "--array=0-2%4\n" in script
     assert "\n#SBATCH --partition=gpu '--comment=two words'\n" in script
     (fake_slurm / "repaired").touch()
     assert sweep(out, "seed=0,2,3", "--slurm") == (0, "")  # submitted
-    assert "--array=1,2\n" in (out / "sweep.sbatch").read_text()
+    assert "--array=0-1\n" in (out / "sweep.sbatch").read_text()
     assert states(out)[2].name == "whole"
     (fake_slurm / "queue").write_text("77\n")
     assert "job 77 of this sweep is still queued or runs" in runs.error_of(sweep(out, "seed=0,2,3", "--slurm"), 2)[0]
+
+
+def test_an_array_is_no_larger_than_slurm_allows(tmp_path, fake_slurm, capsys):
+    out, grid = tmp_path / "out", "seed=0,1&enlarge=2,2;classifier.epochs=1,2"
+    error, *details = runs.error_of(sweep(out, grid, "--slurm", "--wait"), 1)
+    assert ("1 of 4 members are not whole" in error, len(details)) == (True, 1)
+    assert "3 are one array" in capsys.readouterr().out
+    assert sweep(out, grid, "--slurm", "--wait") == (0, "")
 
 
 def test_a_port_in_use_is_passed_over(tmp_path, fake_slurm):

@@ -98,7 +98,12 @@ def run(sweep: Sweep, options) -> bool:
         if missing and options.slurm is None:
             local.run(sweep, missing, free, lock.fileno())
         elif missing:
-            job = slurm.submit(sweep, missing, options.slurm, options.jobs)
+            now = missing[: slurm.largest_array()]
+            job = slurm.submit(sweep, now, options.slurm, options.jobs)
+            if len(now) < len(missing):
+                cli.show(
+                    f"{len(now)} are one array, and all that SLURM allows; then the same command submits the others"
+                )
             cli.show(f"job {job}; at any time: python -m experiments.sweep --report --out={sweep.out}")
     if missing and options.slurm is not None:
         if not options.wait:

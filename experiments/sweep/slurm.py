@@ -13,6 +13,7 @@ What the script relies on, each seen with slurmctld 22.05 (tests/test_slurm.py):
 """
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -115,13 +116,19 @@ def job_file(sweep: Sweep) -> Path:
     return sweep.out / "slurm" / "job.txt"
 
 
+def largest_array() -> int:
+    """Elements that an array may have here, MaxArraySize; 1,001 where that is not to be learnt, as SLURM has it."""
+    told = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True).stdout
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", told, re.MULTILINE)
+    return int(found[1]) if found else 1001
+
+
 def script_of(sweep: Sweep, entries: Sequence[Entry], options: str, at_once: int | None) -> str:
-    """The batch script. An element's number is the member's place in sweep.json."""
-    place = {entry.id: number for number, entry in enumerate(sweep.entries)}
+    """The batch script; its elements are the members, in order. Errors: BadInput for options with an open quote."""
     out = os.path.abspath(sweep.out)
     cases = [
-        f"  {place[one.id]}) workdir={shlex.quote(f'{out}/{one.id}')}; set -- {shlex.join(command)} ;;"
-        for one, command in ((one, ledger.command_of(sweep, one)) for one in entries)
+        f"  {number}) workdir={shlex.quote(f'{out}/{one.id}')}; set -- {shlex.join(ledger.command_of(sweep, one))} ;;"
+        for number, one in enumerate(entries)
     ]
     try:
         given = shlex.join(shlex.split(options))
@@ -129,7 +136,7 @@ def script_of(sweep: Sweep, entries: Sequence[Entry], options: str, at_once: int
         raise BadInput(f"--slurm={options!r}: {describe(error)}; close the quote") from error
     return SCRIPT.format(
         out=shlex.quote(out),
-        array=",".join(str(place[one.id]) for one in entries) + (f"%{at_once}" if at_once else ""),
+        array=f"0-{len(entries) - 1}" + (f"%{at_once}" if at_once else ""),
         logs=shlex.quote(f"{out}/slurm/%A_%a.txt"),
         options=f"#SBATCH {given}" if given else "",
         cases="\n".join(cases),

@@ -30,11 +30,11 @@ class Scored(NamedTuple):
 
 
 def write(sweep: Sweep, states: States) -> None:
-    """Writes sweep.csv; a member without results has one row, which has its state."""
+    """Writes sweep.csv; a member without scores has one row, which has its state."""
     rows = [
         [entry.id, str(sweep.out / entry.id), state.name, *map(plain, entry.fields.values()), *map(plain, scored)]
         for entry, state in states
-        for scored in (list(scores_of(state.results)) if state.results else [("",) * len(LAST)])
+        for scored in (list(scores_of(state.results or {})) or [("",) * len(LAST)])
     ]
     columns = {name: [row[place] for row in rows] for place, name in enumerate((*FIRST, *sweep.fields, *LAST))}
     checkpoint.write_bytes(sweep.out / "sweep.csv", workdirs.csv_of(columns))
@@ -47,7 +47,7 @@ def plain(value: Any):
 
 def scores_of(results: dict) -> Iterator[Scored]:
     """All scores of a run, from its results.json."""
-    for protocol, arms in results["protocols"].items():
+    for protocol, arms in results.get("protocols", {}).items():
         for name, arm in arms.items():
             further = [part for part, own in arm.items() if isinstance(own, dict) and "mean" in own]
             for part in ("test", *further):
