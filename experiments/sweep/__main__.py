@@ -25,10 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     was told to end. Else that of the worst member: one that crashed or was killed (its own code, 137 for SIGKILL), then
     4, then 2; a member that has not ended counts as 1.
     """
-    options, overrides = flags(), []
+    parser = flags()
     cli.show_log()
     with cli.exit_codes():
-        options, overrides = options.parse_known_args(arguments)
+        options, overrides = parser.parse_known_args(arguments)
         asked = {key: value for key in page.KEYS if (value := getattr(options, key))}
         if options.report:
             if overrides or options.config or options.sweep or options.slurm is not None or options.jobs:
