@@ -73,15 +73,22 @@ class Task:
         seconds, own = now - self._since - made, self.done - self._skipped
         if not (self.total and own > 0 and seconds > 0):
             return spelled(now - self._since)
-        left = spelled(max(0, self.total - self.done) * seconds / own)
-        return f"{own / seconds:.3g} {self.unit}/s, {left} left"
+        rate = own / seconds
+        left = spelled(max(0, self.total - self.done) / rate)
+        return f"{rate:{',.0f' if rate >= 100 else '.3g'}} {self.unit}/s, {left} left"
 
     def words(self, now: float) -> str:
-        """All of it, as the live line has it."""
+        """All of it, as a line of the log has it."""
         if making.name:
             return f"{self.title()}: compiling {printable(making.name)}, {spelled(now - making.since)}"
         count = f"{self.done:,} of {self.total:,} {self.unit}" if self.total else ""
         return f"{self.title()}: {', '.join(filter(None, (count, self.pace(now), printable(self.tail))))}"
+
+    def beside_bar(self, now: float) -> str:
+        """The same beside a bar, which tells the count: what matters first, or a narrow terminal would cut it off."""
+        if making.name:
+            return self.words(now)
+        return printable(", ".join(filter(None, (f"{self.what}: {self.pace(now)}", self.note, self.tail))))
 
 
 def spelled(seconds: float) -> str:
@@ -131,7 +138,7 @@ class Line:
         task, now = self.tasks[-1], time.monotonic()
         if self.bar is not None:
             self.bar.total, self.bar.n = task.total or 1, min(task.done, task.total)
-            self.bar.set_description_str(task.words(now))  # draws it
+            self.bar.set_description_str(task.beside_bar(now))  # draws it
         elif making.name and self._told != making.name and now - making.since >= long:
             self._told = making.name
             logging.info("%s: compiling %s", task.title(), printable(making.name))
@@ -151,14 +158,15 @@ def shown(profile: Path | None = None) -> Iterator[None]:
     looks = {"leave": False, "dynamic_ncols": True, "bar_format": "{percentage:3.0f}%|{bar:12}| {desc}"}
     bar = tqdm(total=1, **looks) if on_terminal else None
     handler, ended = logging.get_absl_handler().python_handler, threading.Event()
-    _line = line = Line(bar, Traces(profile))
+    outer, told, emit = _line, making.told, handler.emit
+    _line = line = Line(None if bar is None or bar.disable else bar, Traces(profile))
 
     def look() -> None:
         while not ended.wait(TICK):
             line.tick()
 
     thread = threading.Thread(target=look, name="progress", daemon=True)
-    handler.emit = line.making_room(handler.emit)
+    handler.emit = line.making_room(emit)
     making.told = line.compiling
     thread.start()
     try:
@@ -166,9 +174,7 @@ def shown(profile: Path | None = None) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        making.told = lambda name: None
-        del handler.emit
-        _line = None
+        _line, making.told, handler.emit = outer, told, emit
         if bar is not None:
             bar.close()
         line.traces.end()
