@@ -112,8 +112,7 @@ def run(variant: str, workdir: Path, options) -> None:
 def rows_of(variant: str, run: Run) -> list[list[str]]:
     """Cells of the Markdown table: a row a class."""
     gan, found = run.config.gan, []
-    seconds = run.results["timings_s"]
-    minutes = (seconds["gan"] + seconds.get("gan_compile", 0.0)) / 60
+    minutes = run.results["timings_s"]["gan"] / 60
     for one in run.results["gan"]["quality"]["gans"]:
         name = "all" if variant == "dcgan_conditional" else one["class"].lower()
         chosen = run.results["gan"]["drawn_from"].get(f"trial0/clean/gan_{name}", gan.steps)

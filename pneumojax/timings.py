@@ -15,7 +15,7 @@ from pneumojax.errors import describe
 from pneumojax.programs import making
 from pneumojax.progress import Task
 
-COMPILE = "_compile"  # behind the name of a part: the seconds in it that programs took to be made, which count apart
+COMPILE = "_compile"  # behind the name of a part: how many of its seconds programs took to be made
 SAID = {  # of parts while they are under way
     "weights": "reading weights",
     "data": "reading images",
@@ -50,11 +50,10 @@ class Timings:
             self._name = outer
 
     def flush(self) -> None:
-        """Adds the seconds until now, and writes them; what was compiled meanwhile counts apart."""
+        """Adds the seconds until now, and writes them; those of compiling beside, which are among them."""
         now, made = time.monotonic(), making.seconds
         if self._name:
-            compiled = made - self._made
-            for name, own in ((self._name, now - self._since - compiled), (self._name + COMPILE, compiled)):
+            for name, own in ((self._name, now - self._since), (self._name + COMPILE, made - self._made)):
                 if own > 0 or name == self._name:
                     self.seconds[name] = round(self.seconds.get(name, 0.0) + own, 3)
             checkpoint.write_json(self._path, self.seconds)

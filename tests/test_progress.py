@@ -197,7 +197,7 @@ def test_on_a_terminal_compiling_is_drawn_at_once():
 # What it took
 
 
-def test_compiling_counts_apart_and_once(tmp_path):
+def test_compiling_is_among_the_seconds_and_counts_once(tmp_path):
     @jax.jit
     def inner(x):
         return jnp.sin(x) @ x
@@ -208,7 +208,9 @@ def test_compiling_counts_apart_and_once(tmp_path):
         jax.jit(lambda x: inner(x) + inner(2 * x))(jnp.ones((3, 3))).block_until_ready()
     compiled = programs.making.seconds - begun
     assert compiled > 0
-    assert own.seconds == {"gan": pytest.approx(own.seconds["gan"]), "gan_compile": pytest.approx(compiled, abs=2e-3)}
+    assert own.seconds.keys() == {"gan", "gan_compile"}
+    assert own.seconds["gan_compile"] == pytest.approx(compiled, abs=2e-3)
+    assert own.seconds["gan_compile"] <= own.seconds["gan"] + 2e-3
     assert json.loads((tmp_path / ".timings.json").read_text()) == own.seconds
 
 
