@@ -120,7 +120,7 @@ class Line:
         def emit_alone(record) -> None:
             with tqdm.get_lock():
                 self._heard = time.monotonic()
-                if self.bar is not None:
+                with contextlib.suppress(OSError, ValueError, AttributeError):  # of no terminal, or one that has gone
                     self.bar.clear()
                 emit(record)
 
@@ -138,7 +138,8 @@ class Line:
         task, now = self.tasks[-1], time.monotonic()
         if self.bar is not None:
             self.bar.total, self.bar.n = task.total or 1, min(task.done, task.total)
-            self.bar.set_description_str(task.beside_bar(now))  # draws it
+            with contextlib.suppress(OSError, ValueError):  # of a terminal that has gone
+                self.bar.set_description_str(task.beside_bar(now))  # draws it
         elif making.name and self._told != making.name and now - making.since >= long:
             self._told = making.name
             logging.info("%s: compiling %s", task.title(), printable(making.name))
