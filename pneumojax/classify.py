@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from ml_collections import FrozenConfigDict
 
-from pneumojax import augment, loop, sharding, tuning
+from pneumojax import augment, loop, progress, sharding, tuning
 from pneumojax.data import pixels
 from pneumojax.data import table as tables
 from pneumojax.data.table import Table
@@ -170,5 +170,8 @@ def predict(variables, table: Table, rows: np.ndarray, recipe: Recipe, compute=l
         return np.zeros((0, recipe.model.num_classes), np.float32)
     padded = np.resize(rows, -(-len(rows) // size) * size)  # the last batch goes round to the first images
     fed = tables.feed(table, padded.reshape(-1, size))
-    pieces = [compute(variables, examples, table.generated, index, recipe) for examples, index in fed]
+    pieces = []
+    for examples, index in progress.over(fed, "predictions", len(padded), size):
+        pieces.append(compute(variables, examples, table.generated, index, recipe))
+        jax.block_until_ready(pieces[-2:][0])  # one batch late, so that what is counted is done
     return np.concatenate(jax.device_get(pieces))[: len(rows)]

@@ -129,19 +129,21 @@ def is_of(place: Path, path: str) -> bool:
 
 
 def show_log() -> None:
-    """Shows our own lines and clu's, and warnings of others, less their tracebacks; a line of ours is one line.
+    """Shows our own lines, and warnings of others, less their tracebacks; a line of ours is one line.
 
-    Orbax writes forty lines a checkpoint, and a traceback for each error that it then raises as well.
+    Orbax writes forty lines a checkpoint, and a traceback for each error that it then raises as well; jax one for each
+    kind of device that is not there.
     """
     logging.set_verbosity(logging.INFO)
     logging.get_absl_logger().addFilter(worth_reading)
+    python_logging.getLogger("jax").setLevel(python_logging.WARNING)
 
 
 def worth_reading(record: python_logging.LogRecord) -> bool:
     """Whether a log record is shown; escapes what is in it. Lines that others wrote on purpose are indented."""
-    own, clu = record.pathname.startswith(OURS), "/clu/" in record.pathname
+    own = record.pathname.startswith(OURS)
     lines = [record.getMessage()] if own else record.getMessage().split("\n")
     record.msg, record.args = "\n  ".join(map(printable, lines)), None
-    if not (own or clu):
+    if not own:
         record.exc_info = None
-    return own or clu or record.levelno >= python_logging.WARNING
+    return own or record.levelno >= python_logging.WARNING

@@ -14,7 +14,7 @@ import jax
 from absl import logging
 from flax.traverse_util import flatten_dict
 
-from pneumojax import checkpoint
+from pneumojax import checkpoint, programs
 from pneumojax.errors import BadInput, describe
 from pneumojax.runtime import PINNED, SET_ASIDE
 
@@ -29,6 +29,7 @@ IDLE = (
     *("JAX_COORDINATOR", "JAX_NUM_PROCESSES", "JAX_PROCESS", "JAX_LOCAL", "JAX_CUDA_VISIBLE", "JAX_ROCM_VISIBLE"),
     *("JAX_LOG", "JAX_TRACEBACK", "JAX_DUMP", "JAX_DEBUG", "JAX_EXPLAIN", "JAX_CHECK", "XLA_PYTHON_CLIENT"),
 )
+PEAKS = "peak_memory_gb"  # beside them in results.json: {"host", "device"}, gigabytes, device where it tells them
 ASKING = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_DEFAULT_DEVICE")
 EXTRAS = {"cuda": "cuda13", "gpu": "cuda13", "tpu": "tpu"}  # or cuda12
 
@@ -36,6 +37,8 @@ EXTRAS = {"cuda": "cuda13", "gpu": "cuda13", "tpu": "tpu"}  # or cuda12
 @contextlib.contextmanager
 def pinned() -> Iterator[None]:
     """Within it jax has the settings of PINNED, whatever the user's are; a line names those that are set aside.
+
+    Programs are kept for later starts from then on.
 
     Errors: BadInput where jax has not the devices that variables ask for.
     """
@@ -47,6 +50,7 @@ def pinned() -> Iterator[None]:
         jax.config.update(name, PINNED[name])
     try:
         check_devices()
+        programs.keep()
         yield
     finally:
         for name, value in theirs.items():
@@ -168,8 +172,8 @@ def joined(environments: list[dict]) -> dict:
 
 
 def parted(joined: dict) -> list[dict]:
-    """The inverse of `joined`."""
-    return [*joined.get("also", ()), {name: value for name, value in joined.items() if name != "also"}]
+    """The inverse of `joined`, less the memory that was held."""
+    return [*joined.get("also", ()), {name: value for name, value in joined.items() if name not in ("also", PEAKS)}]
 
 
 def differing(old: dict, new: dict) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from pneumojax.metrics import Writer
 from pneumojax.stage import Stage
@@ -80,6 +81,13 @@ class Group(NamedTuple):
     def steps(self) -> int:
         return len(self.jobs[0].rows)
 
+    def told(self, jobs: Sequence[Job]) -> tuple[str, int]:
+        """Which of all `jobs` they are, 'job 3 of 12, trial0/clean/gan_normal', and how many images they take."""
+        first, count = next(i for i, job in enumerate(jobs, 1) if job is self.jobs[0]), len(self.jobs)
+        which = f"job {first} of {len(jobs)}" if count == 1 else f"{count} of {len(jobs)} jobs"
+        others = f" and {count - 1} more" if count > 1 else ""
+        return f"{which}, {self.jobs[0].stage.name}{others}", sum(job.rows.size for job in self.jobs)
+
     def padded(self) -> list[Job]:
         """The jobs as the arrays hold them: equally many on each device, where the last one stands in for none."""
         missing = -len(self.jobs) % jax.device_count() if self.layout.spread else 0
@@ -136,3 +144,11 @@ def groups(jobs: Sequence[Job], together: bool) -> list[Group]:
         width = len(own) if together else jax.device_count()
         result += [Group(own[first : first + width], layout) for first in range(0, len(own), width)]
     return result
+
+
+def say_undivided(group: Group) -> None:
+    """Warns where a batch cannot be split over the devices."""
+    batch, devices = group.jobs[0].rows.shape[1], jax.device_count()
+    if not group.layout.spread and batch % devices:
+        name = group.jobs[0].stage.name
+        logging.warning("%s: %d devices do not divide a batch of %d: each has all of it", name, devices, batch)

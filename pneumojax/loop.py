@@ -10,7 +10,6 @@ compiled once with its static `recipe`. Checkpoints, metrics, signals and what i
 import contextlib
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,11 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from pneumojax import checkpoint, sharding
+from pneumojax import checkpoint, progress, sharding
 from pneumojax.data import table as tables
 from pneumojax.data.table import Table
-from pneumojax.jobs import Batch, Diverged, Group, Job, Layout, Place, at, groups, stack
+from pneumojax.jobs import Batch, Diverged, Group, Job, Layout, Place, at, groups, say_undivided, stack
 from pneumojax.metrics import Writer
+from pneumojax.progress import Task
 from pneumojax.stage import Stage
 
 # For programs that run once, as initialisation does: a tenth of the compilation, in which they spend all their time.
@@ -116,26 +116,26 @@ def train(
 
     SIGTERM and SIGINT save the state after the step that runs and end the process by SystemExit(128 + signal).
     """
-    for group in groups(jobs, together):
-        if all(job.done for job in group.jobs):
-            continue
-        stage, batch = group.jobs[0].stage, group.jobs[0].rows.shape[1]
-        if not group.layout.spread and batch % jax.device_count():
-            devices = jax.device_count()
-            logging.warning(
-                "%s: %d devices do not divide a batch of %d: each has all of it", stage.name, devices, batch
-            )
-        diverged = {i: how for i, job in enumerate(group.jobs) if (how := diverged_before(place, job.stage))}
-        own = [place.checkpoints(job.stage) for job in group.jobs]
-        if all(i in diverged or checkpoint.has(directory, group.steps) for i, directory in enumerate(own)):
-            states = {i: newest(own[i], job.start()) for i, job in enumerate(group.jobs) if i not in diverged}
-        else:
-            states = train_group(group, diverged, (step, recipe), table, constants, place, after)
-        for index, job in enumerate(group.jobs):
-            yield job, diverged.get(index) or states[index]
+    with progress.task(
+        "GANs" if jobs and jobs[0].stage.gan else "classifiers", sum(job.rows.size for job in jobs)
+    ) as task:
+        for group in task.each((group, *group.told(jobs)) for group in groups(jobs, together)):
+            if all(job.done for job in group.jobs):
+                continue
+            say_undivided(group)
+            diverged = {i: how for i, job in enumerate(group.jobs) if (how := diverged_before(place, job.stage))}
+            own = [place.checkpoints(job.stage) for job in group.jobs]
+            if all(i in diverged or checkpoint.has(directory, group.steps) for i, directory in enumerate(own)):
+                states = {i: newest(own[i], job.start()) for i, job in enumerate(group.jobs) if i not in diverged}
+            else:
+                states = train_group(group, diverged, (step, recipe), table, constants, place, after, task)
+            for index, job in enumerate(group.jobs):
+                yield job, diverged.get(index) or states[index]
 
 
-def train_group(group: Group, diverged: dict, step_and_recipe, table, constants, place: Place, after) -> dict[int, Any]:
+def train_group(
+    group: Group, diverged: dict, step_and_recipe, table, constants, place: Place, after, task: Task
+) -> dict[int, Any]:
     """`train` for one group; `diverged` takes what diverges. Returns: the last states of the others, by their index."""
     recipe = step_and_recipe[1]
     jobs, every = group.padded(), recipe.config.log_every
@@ -147,7 +147,8 @@ def train_group(group: Group, diverged: dict, step_and_recipe, table, constants,
         states = put(group.running(at_rest))
         window = {name: np.array(values, np.float32) for name, values in record.get("window", {}).items()}
         pieces = dispatches(done, group.steps, every)
-        waiting, started = [], time.monotonic()
+        waiting = []
+        task.skip(task.done + done * rows[0, : len(group.jobs)].size)
         for (begin, end), (examples, index) in zip(
             pieces, tables.feed(table, [rows[slice(*piece)] for piece in pieces]), strict=True
         ):
@@ -161,6 +162,7 @@ def train_group(group: Group, diverged: dict, step_and_recipe, table, constants,
             states, metrics = advance(states, keys, inputs, shared, *step_and_recipe, group.layout)
             waiting.append(metrics)
             jax.block_until_ready(waiting[-2:][0])  # one step late, so that a signal waits for no more
+            task.advance(rows[begin:end, : len(group.jobs)].size)
             stopping = bool(received)  # a signal from here on, while pictures are made, waits for the next step
             whole = end % every == 0 or end == group.steps
             if not (whole or stopping):
@@ -170,8 +172,8 @@ def train_group(group: Group, diverged: dict, step_and_recipe, table, constants,
             first, waiting = end - len(next(iter(fresh.values()))), []
             seen = not_finite(fresh, first)
             if whole:
-                report(group, diverged.keys() | seen, end, window, time.monotonic() - started, place.writer)
-                window, started = {}, time.monotonic()
+                report(group, diverged.keys() | seen, end, window, task, place.writer)
+                window = {}
             due = end % recipe.config.save_every < every or end == group.steps or stopping
             if due:
                 seen |= {i: (end, "state") for i in np.flatnonzero(~jax.device_get(finite(states))) if i not in seen}
@@ -234,13 +236,10 @@ def note_divergence(group: Group, diverged: dict, seen: dict, manager, states, p
         checkpoint.write_json(record_of_divergence(place, stage), diverged[i]._asdict())
 
 
-def report(group: Group, without, step: int, window: dict[str, np.ndarray], seconds: float, writer: Writer) -> None:
-    """Logs and writes the mean metrics of a window, [steps, jobs], of all jobs but some; float32 could overflow."""
-    rate = len(next(iter(window.values()))) / seconds
-    others = f" and {len(group.jobs) - 1} more" if len(group.jobs) > 1 else ""
+def report(group: Group, without, step: int, window: dict[str, np.ndarray], task: Task, writer: Writer) -> None:
+    """Tells and writes the mean metrics of a window, [steps, jobs], of all jobs but some; float32 could overflow."""
     text = " ".join(f"{name} {values[:, : len(group.jobs)].mean(dtype=float):.4f}" for name, values in window.items())
-    name = group.jobs[0].stage.name
-    logging.info("%s%s step %d/%d %s (%.3g steps/s)", name, others, step, group.steps, text, rate)
+    task.tell(f"step {step}/{group.steps} {text}")
     for i, job in enumerate(group.jobs):
         if i not in without:
             writer.write_scalars(

@@ -15,6 +15,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = cli.Parser(prog="python -m pneumojax.main", description=main.__doc__, allow_abbrev=False)
     parser.add_argument("--config", help="the study, a file of configs/")
     parser.add_argument("--workdir", type=cli.path, help="where everything goes; runs/<config name> if not given")
+    parser.add_argument(
+        "--profile", action="store_true", help="also trace some steps of each kind, into WORKDIR/profile"
+    )
     cli.show_log()
     with cli.exit_codes():
         options, overrides = parser.parse_known_args(arguments)
@@ -23,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         loaded = config.load(options.config, overrides)
         workdir = options.workdir or Path("runs", Path(options.config.partition(":")[0]).stem)
     with cli.exit_codes(workdir, "--workdir"):
-        study.run(loaded, workdir)
+        study.run(loaded, workdir, options.profile)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pneumojax.errors import BadInput, describe
 from pneumojax.evaluate import Prediction
 from pneumojax.names import unescaped
 from pneumojax.stage import Stage
+from pneumojax.timings import larger
 
 COLUMNS = ("protocol", "arm", "trial", "gan_seed", "classifier_seed", "part", "name", "patient", "label")
 GANS = ("losses", "drawn_from", "collapsed")  # of results.json, by stage
@@ -197,7 +198,8 @@ def merged(runs: list[Run]) -> Run:
         "data": first.results["data"] | {"overlapping_trials": overlapping},
         "gan": {"name": first.config.gan.name} | {name: of_gans(runs, name) for name in GANS},
         "timings_s": timings,
-        "environment": environment.joined([e for r in runs for e in environment.parted(r.results["environment"])]),
+        "environment": environment.joined([e for r in runs for e in environment.parted(r.results["environment"])])
+        | {environment.PEAKS: larger(*(r.results["environment"].get(environment.PEAKS, {}) for r in runs))},
     }
     return first._replace(
         config=configs.frozen({**written(first), "trials": tuple(trials)}),

@@ -7,10 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from absl import logging
-from clu import platform
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from pneumojax import additions, checkpoint, data, environment, gan, offers, plan, report, results, sharding, systems
@@ -30,6 +28,7 @@ from pneumojax.gan.watch import Looks
 from pneumojax.jobs import Diverged, Place
 from pneumojax.metrics import Writer
 from pneumojax.plan import Plans, World
+from pneumojax.progress import shown, task
 from pneumojax.report import worst
 from pneumojax.stage import Stage, seed_of
 from pneumojax.systems import Fit
@@ -64,15 +63,18 @@ class Planned(NamedTuple):
         return self.plans[stage.trial, stage.protocol].arms[stage._replace(classifier_seed=0)]
 
 
-def run(config: ConfigDict, workdir: Path) -> None:
+def run(config: ConfigDict, workdir: Path, profile: bool = False) -> None:
     """Runs the study of `config` in `workdir`, goes on with one that was begun there, or finds it whole.
+
+    With `profile` traces of some steps of each kind are left in its folder `profile`.
 
     Errors: BadInput before anything is written; errors.Diverged after all else is whole; OSError where the workdir
     cannot be written.
     """
     validate(config)
     resolved = json.loads(config.to_json())
-    with environment.pinned(), workdirs.claimed(workdir, resolved):
+    traces = workdir / "profile" if profile else None
+    with environment.pinned(), workdirs.claimed(workdir, resolved), shown(traces):
         if (workdir / "results.json").exists():
             logging.info("%s is whole; nothing to do", workdir)
         else:
@@ -84,7 +86,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
                 workdir, resolved, record, data.fingerprint(loaded.images), loaded.prepared.facts
             )
             environment.record(workdir / "environment.json", offers.own_modules(config), begun)
-            platform.work_unit().create_artifact(platform.ArtifactType.DIRECTORY, str(workdir), "workdir")
+            workdirs.write_parameters(workdir, config.model.name, loaded.system, loaded.prepared)
             place = Place(workdir, Writer(workdir, resolved), timings)
             added = generate(loaded, planned, place)
             diverged = classify(loaded, planned, added, place)
@@ -106,7 +108,7 @@ def load(config: FrozenConfigDict, timings: Timings) -> Loaded:
         images, external = data.with_external(own, config.data, config.model.image_size)
     row_of = {name: row for row, name in enumerate(images.names)}
     rows = {f"external/{name}": np.array([row_of[n] for n in names], int) for name, names in external.items()}
-    real, (own, images) = real_images(images, config), (one._replace(pixels=()) for one in (own, images))
+    real, (own, images) = stream.real_images(images, config), (one._replace(pixels=()) for one in (own, images))
     return Loaded(config, gan_module, system, prepared, own, images, real, rows, looks)
 
 
@@ -148,21 +150,6 @@ def fit_of(stage: Stage, arm: Arm, groups: np.ndarray, config, workdir: Path) ->
     )
 
 
-def real_images(images: Images, config):
-    """The real images: uint8 [N, S, S] on the device, or streamed from disk. Errors: BadInput where they cannot be."""
-    size = config.model.image_size
-    if config.data.residence == "stream":
-        if not isinstance(images.pixels, tuple):
-            raise BadInput(
-                f"config.data.residence='stream': {config.data.name} is drawn in memory and not read from files; "
-                "give 'device'"
-            )
-        stream.grain()
-        return stream.Streamed(images.pixels, size, config.data.fit)
-    data.check_memory({size: len(images.names)}, config.data)  # before the device has them; all is checked by the plan
-    return jax.block_until_ready(sharding.replicate(images.pixels))  # or a copy of the host's would be kept
-
-
 def check_memory(loaded: Loaded, count: int) -> None:
     """Errors: BadInput where `count` images, the generated ones among them, take more memory than is allowed."""
     config, real = loaded.config, len(loaded.images.names)
@@ -192,7 +179,6 @@ def generate(loaded: Loaded, planned: Planned, place: Place) -> Additions:
     added, table = additions.nothing(first, len(planned.world.names), config.gan.image_size), None
     asked = additions.orders(plans, planned.gan_labels, loaded.gan, config)
     if any(asked.values()) or any(block.kind == "low_resolution" for block in additions.blocks(plans)):
-        platform.work_unit().set_task_status("GANs")
         with place.timings.of("gan"):
             recipe, table = Recipe(loaded.gan, config.gan), seen_by_gans(loaded)
             for kind, own in asked.items():
@@ -205,7 +191,6 @@ def generate(loaded: Loaded, planned: Planned, place: Place) -> Additions:
 
 def classify(loaded: Loaded, planned: Planned, added: Additions, place: Place) -> dict[Stage, Diverged]:
     """The logits of all classifiers, each kept in a file of its own. Returns: those that diverged."""
-    platform.work_unit().set_task_status("classifiers")
     diverged, lost = {}, added.lost
     for fit in planned.fits:
         rows = np.concatenate([fit.train, fit.extra, fit.tested]).tolist() if lost else []
@@ -288,12 +273,12 @@ def write(loaded: Loaded, planned: Planned, added: Additions, diverged: dict[Sta
         **scored,
         "gan": results.gan_of(config, workdir) | {"collapsed": added.collapsed},
         "timings_s": place.timings.seconds,
-        "environment": environment.joined(environment.recorded(workdir / "environment.json")),
+        "environment": environment.joined(environment.recorded(workdir / "environment.json"))
+        | {environment.PEAKS: place.timings.peaks},
     }
-    workdirs.write_predictions(workdir, predictions, config.data.classes)
-    worst.write(
-        workdir, config, scored["protocols"], predictions, functools.partial(real_pixels, loaded, planned.world)
-    )
-    written = runs.load(workdir, facts)
-    report.write(written, workdir)
-    checkpoint.write_json(workdir / "results.json", facts)
+    with task("writing the page"):
+        workdirs.write_predictions(workdir, predictions, config.data.classes)
+        pixels = functools.partial(real_pixels, loaded, planned.world)
+        worst.write(workdir, config, scored["protocols"], predictions, pixels)
+        report.write(runs.load(workdir, facts), workdir)
+        checkpoint.write_json(workdir / "results.json", facts)

@@ -4,8 +4,10 @@ import contextlib
 import csv
 import io
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+from absl import logging
 
 from pneumojax import checkpoint
 from pneumojax.config import differences
@@ -71,6 +73,17 @@ def record_plan(workdir: Path, config: dict, trials: list[dict], fingerprint: st
     checkpoint.write_json(workdir / "config.json", config)
     checkpoint.write_json(path, record)
     return False
+
+
+def write_parameters(workdir: Path, name: str, system: ModuleType, prepared) -> None:
+    """Writes parameters.txt, where the `system` has such a table, and says how many are trained, where that is told."""
+    facts, where = prepared.facts, ""
+    if table := getattr(system, "parameters", None):
+        checkpoint.write_bytes(workdir / "parameters.txt", f"{name}\n{table(prepared)}\n".encode())
+        where = f": {workdir / 'parameters.txt'}"
+    if "parameters" in facts:
+        trained = facts.get("trained_parameters", 0)
+        logging.info("%s: %s parameters, %s of them trained%s", name, f"{facts['parameters']:,}", f"{trained:,}", where)
 
 
 def write_predictions(workdir: Path, predictions: list[Prediction], classes) -> None:

@@ -1,7 +1,6 @@
 """Shared parts of the tests: a shrunk demo and what it leaves, X-ray-like JPEGs on disk, programs compiled once."""
 
 import gc
-import hashlib
 import os
 import sys
 from pathlib import Path
@@ -11,22 +10,9 @@ from pneumojax import runtime
 ROOT = Path(__file__).parents[1]
 
 
-def compiled_programs() -> Path:
-    """Where all processes of this and later sessions share what was compiled; `pytest --cache-clear` empties it.
-
-    jax names an entry by a hash of the program, its options, the flags and jaxlib's version, so that a changed line is
-    compiled anew; not by the CPU, which the folder's name adds. An entry is a zlib stream with a checksum: what a kill
-    left of one is compiled again, with a warning. The bits of results are the same with and without (`test_study.py`).
-    """
-    cpuinfo = Path("/proc/cpuinfo")
-    kinds = {line for line in cpuinfo.read_text().splitlines() if line.startswith(("model", "flags", "Features"))}
-    return ROOT / ".pytest_cache/d" / f"jax-{hashlib.sha256(repr(sorted(kinds)).encode()).hexdigest()[:12]}"
-
-
-# Before jax is imported, and for the processes that tests start.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled_programs()))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+# Before jax is imported, and for the processes that tests start: all of this session and later ones share programs.
+# `pytest --cache-clear` empties it. The bits of results are the same with and without (`test_study.py`).
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache/d/jax"))
 runtime.configure()  # as the commands do
 gc.set_threshold(50_000, 20, 20)  # tracing makes many objects that stay: by Python's own 700, a seventh of its time
 
@@ -34,6 +20,10 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import runs  # noqa: E402
 from PIL import Image  # noqa: E402
+
+from pneumojax import programs  # noqa: E402
+
+programs.keep()
 
 TINY = {
     "data.phantom_images": (50, 80),

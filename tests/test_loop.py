@@ -16,6 +16,7 @@ from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.loop import Diverged, Job, Place
 from pneumojax.metrics import Writer
+from pneumojax.progress import Task
 from pneumojax.stage import Stage
 from pneumojax.timings import Timings
 
@@ -228,7 +229,7 @@ def test_pictures_are_made_where_metrics_are_written(tmp_path):
 
 def test_the_mean_of_large_losses_is_finite(place):
     window = {"loss": np.full((2, 1), 3e38, np.float32)}
-    loop.report(loop.groups([job()], together=False)[0], set(), 2, window, 1.0, place.writer)
+    loop.report(loop.groups([job()], together=False)[0], set(), 2, window, Task("toy"), place.writer)
     assert metrics.read(place.workdir)[0]["loss"] == float(np.float32(3e38))
 
 

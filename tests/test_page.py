@@ -269,6 +269,17 @@ def test_cost_by_stage_and_what_it_was_made_with(run):
         **{"commit": "0123abc", "digest of the code": "89ef", "pneumojax": "0.1.0", "Python": "3.13.1"},
         **{"packages": "jax 0.12.0", "devices": "2 × cpu"},
     }
+    seconds = {"gan": 6.0, "gan_compile": 2.0, "classifier": 4.0}
+    of = run._replace(curves=curves, results=run.results | {"timings_s": seconds})
+    rows = [
+        [*row["lead"], *(cell[0] for cell in row["cells"])] for row in cost.section(of)["blocks"][1]["table"]["rows"]
+    ]
+    assert [rows[0][2:], rows[1], rows[3]] == [
+        ["6.0", "60%", "9,600"],
+        ["GANs trained, images generated: of these, compiling", "", "2.0", "20%", ""],
+        ["all", "", "10.0", "", ""],
+    ]
+    assert cost.versions({"peak_memory_gb": {"host": 1.5}})["peak memory"] == "host 1.50 GB"
     assert cost.versions(ENVIRONMENT | {"code": {}})["commit"] == "none: not a checkout"
 
 

@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 from absl import logging
-from tqdm import tqdm
 
-from pneumojax import checkpoint, paths
+from pneumojax import checkpoint, paths, progress
 from pneumojax.data import PATIENT_PATTERN, Images, check_pattern, levels
 from pneumojax.data.decode import Decoded, Passing, Unreadable, decode, failed
 from pneumojax.data.layout import Told
@@ -148,8 +147,7 @@ def decode_all(
 
     def decode_rows(rows: list[int], shown: Levels, what: str) -> None:
         decoded = in_parallel(lambda row: read_and_decode(source.read, source.names[row], size, fit, shown), rows)
-        progress = tqdm(decoded, what, len(rows), unit=" images", mininterval=0.5, disable=not rows)
-        for row, one in zip(rows, progress, strict=True):
+        for row, one in zip(rows, progress.over(decoded, what, len(rows)), strict=True):
             if keep and one.pixels is not None:
                 pixels[row] = one.pixels
             # what cannot be read at the set's levels has had its say in them

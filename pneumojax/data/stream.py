@@ -8,9 +8,11 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 
+import jax
 import numpy as np
 
-from pneumojax.data import files
+from pneumojax import data, sharding
+from pneumojax.data import Images, files
 from pneumojax.errors import BadInput
 
 AHEAD = 4  # batches read ahead, times the cores
@@ -54,3 +56,18 @@ def grain():
     except ImportError as error:
         raise BadInput("config.data.residence='stream' wants an extra: pip install 'pneumojax[stream]'") from error
     return grain
+
+
+def real_images(images: Images, config):
+    """The real images: uint8 [N, S, S] on the device, or streamed from disk. Errors: BadInput where they cannot be."""
+    size = config.model.image_size
+    if config.data.residence == "stream":
+        if not isinstance(images.pixels, tuple):
+            raise BadInput(
+                f"config.data.residence='stream': {config.data.name} is drawn in memory and not read from files; "
+                "give 'device'"
+            )
+        grain()
+        return Streamed(images.pixels, size, config.data.fit)
+    data.check_memory({size: len(images.names)}, config.data)  # before the device has them; all is checked by the plan
+    return jax.block_until_ready(sharding.replicate(images.pixels))  # or a copy of the host's would be kept

@@ -1,6 +1,8 @@
 """What a run took, stage by stage, and the code and machine that it ran on."""
 
+from pneumojax.environment import PEAKS
 from pneumojax.run import Run
+from pneumojax.timings import COMPILE
 
 PLACE = 28
 STAGES = {
@@ -14,20 +16,24 @@ STAGES = {
     "evaluate": "statistics",
 }
 NOTE = (
-    "Seconds over all starts; compilation is in them and was not measured apart. Images a second: those that training "
-    "steps took, over the stage's seconds, compilation and all else included; GANs that were found in the cache took "
-    "no time, so that theirs is too high then."
+    "Seconds over all starts. Compiling is tracing, lowering and compiling programs, or reading what an earlier start "
+    "had compiled. Images a second: those that training steps took, over the stage's seconds less compiling, pictures "
+    "and checkpoints included; GANs that were found in the cache took no time, so theirs is too high then."
 )
 
 
 def section(run: Run) -> dict:
     """Two tables."""
     seconds = run.results["timings_s"]
-    total = sum(seconds.values())
+    total = sum(own for name, own in seconds.items() if not name.endswith(COMPILE))
     rows = [
         {
-            "lead": [STAGES.get(name, name), worked(run, name)],
-            "cells": [(f"{own:,.1f}",), (f"{own / total:.0%}" if total else "–",), (rate(run, name, own),)],
+            "lead": [title(name), worked(run, name)],
+            "cells": [
+                (f"{own:,.1f}",),
+                (f"{own / total:.0%}" if total else "–",),
+                (rate(run, name, own - seconds.get(name + COMPILE, 0.0)),),
+            ],
         }
         for name, own in seconds.items()
     ]
@@ -36,6 +42,12 @@ def section(run: Run) -> dict:
     made = [{"lead": [name, value], "cells": []} for name, value in versions(run.results["environment"]).items()]
     blocks = [{"note": NOTE}, {"table": stages}, {"table": {"heads": ["made with", ""], "rows": made}}]
     return {"title": "Cost, code and machine", "blocks": blocks}
+
+
+def title(name: str) -> str:
+    """What a stage, or the compiling in it, is called."""
+    stage = name.removesuffix(COMPILE)
+    return STAGES.get(stage, stage) + ": of these, compiling" * (stage != name)
 
 
 def steps_of(run: Run, name: str) -> list[int]:
@@ -87,6 +99,7 @@ def versions(environment: dict) -> dict[str, str]:
         "devices": ", ".join(f"{devices.count(kind)} × {kind}" for kind in dict.fromkeys(devices)),
         "processor": environment.get("processor"),
         "cores": environment.get("cores"),
+        "peak memory": ", ".join(f"{where} {gb:,.2f} GB" for where, gb in environment.get(PEAKS, {}).items()),
         "also made under": f"{others} more, listed in the last section" if others else "",
     }
     return {name: str(value) for name, value in found.items() if value}

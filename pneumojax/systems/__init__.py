@@ -16,6 +16,8 @@ A module may also have
     check(system, fits, labels) -> None
         Raises BadInput where the fits cannot be, or so many images are too many, before anything is written; `labels`
         are those of all rows.
+    parameters(system) -> str
+        A table of what is learnt, for `parameters.txt`.
     classifier(run, stage) -> function
         Of a finished run (`pneumojax.run.Run`): uint8 [N, S, S] → logits float32 [N, K], for `pneumojax.predict`.
 """

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pneumojax import classify, sharding, tuning
+from pneumojax import classify, progress, sharding, tuning
 from pneumojax.classify import Recipe
 from pneumojax.data import table as tables
 from pneumojax.data.table import Table
@@ -61,7 +61,7 @@ def table_of(recipe: Recipe, variables: dict, table: Table, size: int) -> Table:
     batch, images = recipe.config.predict_batch_size, len(table.labels)
     rows = np.resize(np.arange(images), (rows_of(images, batch) // batch, batch))  # the last goes round to the first
     features = sharding.replicate(jnp.zeros((rows.size, *shape_of(recipe, size)), recipe.config.feature_dtype))
-    for number, (examples, index) in enumerate(tables.feed(table, rows)):
+    for number, (examples, index) in enumerate(progress.over(tables.feed(table, rows), "features", rows.size, batch)):
         features = fill(features, number * batch, variables, examples, table.generated, index, recipe)
     return Table(jax.block_until_ready(features), table.labels)
 

@@ -57,7 +57,6 @@ class System(NamedTuple):
 def prepare(config) -> System:
     """Builds the network and loads its weights. Errors: BadInput where either cannot be."""
     model, shapes = built(config)
-    parameter_overview.log_parameter_overview(shapes, include_stats=False, msg=config.model.name)
     weights = pretrained.of_config(config)
     new = pretrained.start_from(shapes, weights.variables)[1] if weights else frozenset()
     if weights:
@@ -65,6 +64,11 @@ def prepare(config) -> System:
         logging.info("%d parameters start anew: %s", len(new), anew)
     system = System(config, model, weights, shapes, new, {})
     return system._replace(facts=facts_of(system))
+
+
+def parameters(system: System) -> str:
+    """A table of the network's variables: name, shape, dtype, size."""
+    return parameter_overview.get_parameter_overview(system.shapes, include_stats=False)
 
 
 def built(config) -> tuple[nn.Module, dict]:

@@ -95,6 +95,11 @@ def check_fields(config) -> None:
     require(own.folds >= 2, "folds", "give 2 or more")
 
 
+def parameters(system: System) -> str:
+    """As `finetune.parameters` has it."""
+    return finetune.parameters(system.network)
+
+
 def check(system: System, fits: Sequence[Fit], labels: np.ndarray) -> None:
     """Errors: BadInput where features would take more memory than allowed, or an inner fold lacks a class."""
     if system.own.network == "trained":
@@ -153,7 +158,8 @@ def logits(
         if fit.done:
             continue
         if isinstance(made, Network):
-            with place.timings.of("forest"):
+            with place.timings.of("forest") as task:
+                task.note = fit.stage.name
                 made = answers(system, fit, made, place)
         yield fit, made
 

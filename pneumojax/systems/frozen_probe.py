@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 from scipy.special import logsumexp
 
-from pneumojax import checkpoint, classify, embedding, sharding, tuning
+from pneumojax import checkpoint, classify, embedding, progress, sharding, tuning
 from pneumojax.classify import Recipe
 from pneumojax.data import table as tables
 from pneumojax.data.table import Table
@@ -77,6 +77,11 @@ def system_of(network: finetune.System, end: int, facts: dict) -> System:
     return System(network, Recipe(network.model, config.classifier, Tuning(end, (), ()), config.model.dtype), facts)
 
 
+def parameters(system: System) -> str:
+    """As `finetune.parameters` has it."""
+    return finetune.parameters(system.network)
+
+
 def check(system: System, fits: Sequence[Fit], labels: np.ndarray) -> None:
     """Errors: BadInput where a penalty is to be chosen, and a fit has no images to choose it by."""
     del labels
@@ -105,13 +110,16 @@ def logits(system: System, fits: Sequence[Fit], table: Table, place: Place) -> I
     with place.timings.of("features"):
         variables = system.network.start(0)
         made = classify.predict(variables, table, used, system.recipe, features_of)
-    for fit in asked:
-        train, extra, inner, tested = (
-            made[np.searchsorted(used, rows)] for rows in (fit.train, fit.extra, fit.inner, fit.tested)
-        )
-        probe = chosen(system, fit, np.concatenate([train, extra]), inner, table.labels)
-        checkpoint.write_arrays(probe_path(place, fit.stage), **probe)
-        yield fit, apply(probe, tested)
+    with progress.task("probes", len(asked), "fits") as task:
+        for fit in asked:
+            task.note = fit.stage.name
+            train, extra, inner, tested = (
+                made[np.searchsorted(used, rows)] for rows in (fit.train, fit.extra, fit.inner, fit.tested)
+            )
+            probe = chosen(system, fit, np.concatenate([train, extra]), inner, table.labels)
+            checkpoint.write_arrays(probe_path(place, fit.stage), **probe)
+            yield fit, apply(probe, tested)
+            task.advance()
 
 
 def chosen(system: System, fit: Fit, examples: np.ndarray, inner: np.ndarray, labels: np.ndarray) -> dict:
