@@ -1,5 +1,6 @@
 """What a run comes to, in a sentence and an abstract that are made of its numbers and say no more than these."""
 
+from pneumojax import offers
 from pneumojax.report import contrasts, tables
 from pneumojax.run import Run
 
@@ -216,6 +217,11 @@ def caveats(run: Run) -> list[str]:
     ]
     if failed:
         sentences.append(f"Diverged and left out: {'; '.join(failed)}.")
+    for protocol, names in offers.without_place(run.config, run.results["protocols"]).items():
+        sentences.append(f"Asked for and without a place under {protocol}: {', '.join(names)}.")
+    if (run.results["gan"].get("losses") or run.grids) and run.config.gan.flip != run.config.classifier.flip:
+        who = ("classifiers", "GANs") if run.config.classifier.flip else ("GANs", "classifiers")
+        sentences.append("{} saw mirrored images and {} did not, which is a difference of its own.".format(*who))
     if gans := run.results["gan"].get("collapsed"):
         sentences.append(f"GANs that collapsed: {', '.join(sorted(gans))}.")
     if not is_phantom(run):
