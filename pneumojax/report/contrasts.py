@@ -63,7 +63,8 @@ def judged(row: dict) -> str:
     if row["declared"]:
         margin = row.get("equivalent")
         return "declared beforehand" + (", equivalent within the margin" if margin else "")
-    return "" if row["p_holm"] is None else f"Holm {row['p_holm']:.4f}"
+    of = "b" if row["procedure"] else "a"  # whose p it corrects
+    return "" if row["p_holm"] is None else f"Holm {row['p_holm']:.4f} ({of})"
 
 
 def of_procedure(row: dict) -> tuple[str, str]:
