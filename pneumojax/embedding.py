@@ -23,6 +23,7 @@ from pneumojax.models import inception_v3
 from pneumojax.names import printable
 
 SEED = 0  # of a network without weights
+LARGEST = 4096  # pixels a side that the command takes; what is too large for the memory is found out too late
 
 
 class Embedding(NamedTuple):
@@ -143,6 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cli.show_log()
     with cli.exit_codes():
         options = parser.parse_args(arguments)
+        if options.size is not None and not 0 < options.size <= LARGEST:
+            raise BadInput(f"--size={options.size}: give pixels a side, from 1 to {LARGEST}")
     with cli.exit_codes(options.out, "--out"), environment.pinned():
         embed = load(
             options.features,

@@ -1,6 +1,7 @@
 """What a run comes to, in a sentence and an abstract that are made of its numbers and say no more than these."""
 
 from pneumojax import offers
+from pneumojax.evaluate import intervals
 from pneumojax.report import contrasts, tables
 from pneumojax.run import Run
 
@@ -80,9 +81,7 @@ def score_of(row: dict) -> str:
 
 def why_of(row: dict) -> str:
     """Why nothing is known of the procedure."""
-    if row["procedure"]:
-        return "all patients and trials are alike, so that no variance can be told"
-    return row.get("procedure_why") or "fewer than 3 trials"
+    return row.get("procedure_why") or (intervals.ALIKE if row["procedure"] else "fewer than 3 trials")
 
 
 def setting(run: Run) -> list[str]:
