@@ -13,7 +13,6 @@ if __name__ == "__main__":
 from pneumojax import cli, paper, tidy
 from pneumojax import config as configs
 from pneumojax import run as runs
-from pneumojax.names import printable
 from pneumojax.report import contrasts, tables
 from pneumojax.run import Run
 from pneumojax.workdir import csv_of
@@ -112,7 +111,7 @@ def main(arguments=None) -> None:
             rows = [row for run in found for row in rows_of(run, fields)]
             last = ("recall of each class", "the paper prints (accuracy)")
             heads = (*fields, "protocol", "arm", "scored on", "n", *COLUMNS, *last)
-        cli.show(f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *(f"| {printable(row)} |" for row in rows))
+        cli.show_table(heads, rows)
 
 
 if __name__ == "__main__":

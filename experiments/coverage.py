@@ -151,7 +151,7 @@ def main(arguments=None) -> None:
         heads += [
             f"{what}, {name}" for what in ("(a) holds", "(b) holds", "(a) p < 0.05", "(b) p < 0.05") for name in SCORES
         ]
-        cli.show(f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}")
+        cli.show_table(heads, [])
         for setting in settings():
             found = measured(setting, options.repeats, options.seed)
             lead = [setting.test, str(setting.trials), f"{100 * setting.level:g}", f"{100 * setting.deviation:g}"]

@@ -14,7 +14,6 @@ if __name__ == "__main__":
 
 from pneumojax import cli, paper
 from pneumojax import run as runs
-from pneumojax.names import printable
 from pneumojax.paper import Cited
 from pneumojax.report import tables
 from pneumojax.run import Run
@@ -81,8 +80,7 @@ def main(arguments=None) -> None:
         for protocol, part in PARTS.items():
             scored = protocol if part == "test" else f"{protocol}, {part}"
             heads += [f"{scored}: {what}" for what in ("accuracy", "AUC", "recall of each class")]
-        rows = [row for run in found for row in rows_of(run)]
-        cli.show(f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *(f"| {printable(row)} |" for row in rows))
+        cli.show_table(heads, [row for run in found for row in rows_of(run)])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import logging as python_logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -62,6 +63,11 @@ def show(*lines: str) -> None:
     except OSError as error:
         drop_output()
         raise NotWritable(f"standard output: {error.strerror}; free space there") from error
+
+
+def show_table(heads: Sequence[str], rows: Sequence[str]) -> None:
+    """Prints a Markdown table of rows that are cells with ' | ' between them. Errors: as `show`."""
+    show(f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *(f"| {printable(row)} |" for row in rows))
 
 
 def end_quietly() -> None:

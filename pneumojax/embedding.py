@@ -23,6 +23,7 @@ from pneumojax.models import inception_v3
 from pneumojax.names import printable
 
 SEED = 0  # of a network without weights
+LARGEST = 4096  # pixels a side that the command takes; what is too large for the memory is found out too late
 
 
 class Embedding(NamedTuple):
@@ -134,7 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     label; `embedding`, what network made them. `numpy.load` reads it without pickle.
     """
     parser = cli.Parser(prog="python -m pneumojax.embedding", description=main.__doc__)
-    parser.add_argument("--data", required=True, help="folder with the class folders, as config.data.dir")
+    parser.add_argument(
+        "--data", required=True, type=cli.path, metavar="DIR", help="folder with the class folders, as config.data.dir"
+    )
     parser.add_argument("--features", default="squeezenet", help="a network of pneumojax.models; %(default)s")
     parser.add_argument("--weights", default="none", help="as config.model.weights; %(default)s: random ones")
     parser.add_argument("--stage", help="the last stage that is computed; the one before the head")
@@ -143,6 +146,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cli.show_log()
     with cli.exit_codes():
         options = parser.parse_args(arguments)
+        if options.size is not None and not 0 < options.size <= LARGEST:
+            raise BadInput(f"--size={options.size}: give pixels a side, from 1 to {LARGEST}")
+        if not options.data.is_dir():
+            raise BadInput(f"--data={options.data} is not a directory; give one with a folder for each class")
+        if options.out.is_dir():
+            raise BadInput(f"--out={options.out} is a directory; give a file that may be there or not")
     with cli.exit_codes(options.out, "--out"), environment.pinned():
         embed = load(
             options.features,

@@ -1,13 +1,16 @@
 """The arms that `config.arms` names: their functions are found, called and checked."""
 
 import inspect
+from collections.abc import Mapping
 
 import numpy as np
+from absl import logging
 
 from pneumojax import arms, lookup
 from pneumojax.arms import Arm
 from pneumojax.config import with_overrides
 from pneumojax.errors import BadInput, describe
+from pneumojax.protocols import REAL_TEST
 
 
 def arms_of(offer: arms.Offer, protocol: str, config, external) -> dict[str, Arm]:
@@ -38,6 +41,28 @@ def arm_of(word: str, offer: arms.Offer) -> Arm | None:
         kind = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
         raise BadInput(f"config.arms: {word}: {kind}{describe(error)}") from error
     return arm
+
+
+def without_place(config, offered: Mapping[str, Mapping]) -> dict[str, list[str]]:
+    """Protocol → arms of `config.arms` that are not among those `offered` there, protocol → arm → anything.
+
+    Under `paper`, whose arms are not compared, it is their nature, and not told.
+    """
+    names = [word.rpartition(".")[2] for word in config.arms]
+    lacking = {protocol: [name for name in names if name not in offered[protocol]] for protocol in offered}
+    return {protocol: own for protocol, own in lacking.items() if own and protocol in REAL_TEST}
+
+
+def say_what_lacks(config, offered: Mapping[str, Mapping[str, Arm]]) -> None:
+    """Says which arms have no place, and that the declared contrast is none of this study's."""
+    for protocol, names in without_place(config, offered).items():
+        what = f"no place under {protocol}, and are left out: {', '.join(names)}"
+        logging.warning("config.enlarge=%g: of config.arms these have %s", config.enlarge, what)
+    protocol, part, name = config.evaluate.declared
+    arm = offered.get(protocol, {}).get(name)
+    if not (arm and arm.against and len(arm.tests.get(part, ()))):
+        why = "this study has no such contrast and comes to no verdict; change it, or config.arms and config.protocols"
+        logging.warning("config.evaluate.declared=%s: %s", config.evaluate.declared, why)
 
 
 def own_modules(config) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ class World(NamedTuple):
     patients: list[str]  # a generated image is a patient of its own
     parts: list[str]
     subtypes: list[str]
-    groups: np.ndarray  # int, equal for images that share a patient or their pixels; a generated one is alone
+    groups: np.ndarray  # int, equal for images that share a patient or their pixels; a generated one's below 0, its own
 
 
 def draw(own: Images, external: dict[str, np.ndarray], count: int, config) -> tuple[Plans, list[int]]:
@@ -89,16 +89,19 @@ def draw(own: Images, external: dict[str, np.ndarray], count: int, config) -> tu
     if set(config.protocols) & set(protocols.SUBSET):
         classes = config.data.classes
         subsets = splits.draw_subsets(own.labels, groups, config.data.subset, classes, config.trials, config.seed)
-    overlapping = [trial for trial, subset in subsets.items() if not subset.disjoint]
-    if overlapping:
-        logging.warning("trials %s share patients with earlier ones: the images do not suffice", overlapping)
     collection = protocols.Collection(own.names, own.labels, groups, own.parts, subsets, count)
     labels = np.concatenate([own.labels, np.zeros(count - len(own.labels), np.int32)])  # external ones are not offered
-    plans = {}
+    plans, shared = {}, {trial for trial, subset in subsets.items() if not subset.disjoint}
     for trial in config.trials:
         for protocol in config.protocols:
             plan, labels = plan_of(trial, protocol, collection, labels, external, config)
             plans[trial, protocol] = plan
+            shared |= {trial} if not plan.record.get("disjoint_from_earlier_trials", True) else set()
+    overlapping = [trial for trial in config.trials if trial in shared]
+    if overlapping:
+        logging.warning("trials %s share patients with earlier ones: the images do not suffice", overlapping)
+    offered = {plan.protocol: {stage.arm: arm for stage, arm in plan.arms.items()} for plan in plans.values()}
+    offers.say_what_lacks(config, offered)
     return compact(plans, count), overlapping
 
 
@@ -211,7 +214,7 @@ def world(images: Images, plans: Plans, classes) -> World:
         numbers: dict[tuple[str, int], int] = {}  # of each kind and class, those there are
         for block in plan.blocks:
             labels.append(block.labels)
-            groups = np.concatenate([groups, groups[block.source] if len(block.source) else block.rows])
+            groups = np.concatenate([groups, groups[block.source] if len(block.source) else -block.rows])
             if len(block.source):
                 patients += [patients[row] for row in block.source]
                 names += [f"{block.kind}/{names[row]}" for row in block.source]

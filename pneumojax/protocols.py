@@ -109,7 +109,8 @@ def disjoint(collection: Collection, config, trial: int) -> Drawn:
     labels, groups, classes = collection.labels, collection.groups, config.data.classes
     everything = np.arange(len(labels))
     seed = (config.seed, 0, 9)
-    others, test = splits.hold_out_groups(everything, labels, groups, classes, config.data.test_fraction, seed)
+    why = "no patient is split; raise config.data.test_fraction or bring images of more patients"
+    others, test = splits.hold_out_groups(everything, labels, groups, classes, config.data.test_fraction, seed, why)
     counts = config.data.subset
     subset = splits.draw_subsets(labels[others], groups[others], counts, classes, (trial,), config.seed)[trial]
     chosen = others[subset.chosen]

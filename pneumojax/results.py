@@ -1,5 +1,6 @@
 """What results.json says of arms and GANs, from predictions and curves."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pneumojax import checkpoint, evaluate, metrics
@@ -37,9 +38,9 @@ def replicate(row: dict) -> tuple[int, int, int]:
     return row["trial"], *(row.get(name, 0) for name in SEEDS)
 
 
-def scored(arms: Arms, predictions: list[Prediction], config) -> dict:
-    """{"protocols": {protocol: {arm: ARM}}, "contrasts": […]} of the contract."""
-    classes, known = config.data.classes, designs(config)
+def scored(arms: Arms, predictions: list[Prediction], config, images: int = 0, overlapping: Sequence[int] = ()) -> dict:
+    """{"protocols": {protocol: {arm: ARM}}, "contrasts": […]} of the contract; `designs` has the last two."""
+    classes, known = config.data.classes, designs(config, images, overlapping)
     scores = evaluate.score_all(evaluate.broken_down(predictions), classes, known)
     protocols = {
         protocol: {name: arm_of(known, scores.get(protocol, {}).get(name)) for name, known in of_protocol.items()}
@@ -62,13 +63,28 @@ def scored(arms: Arms, predictions: list[Prediction], config) -> dict:
     return {"protocols": protocols, "contrasts": evaluate.contrasts(predictions, against, classes, terms)}
 
 
-def designs(config) -> dict[str, evaluate.Design]:
-    """The protocols whose trials are no independent draws of the procedure, and what that does."""
-    of_folds = 1 / ((config.data.folds - 1) * config.data.fraction)  # test images a training image
-    return {
+def designs(config, images: int = 0, overlapping: Sequence[int] = ()) -> dict[str, evaluate.Design]:
+    """The protocols whose trials are no independent draws of the procedure, and what that does.
+
+    Args:
+      config: of the study.
+      images: of its own, all of them.
+      overlapping: trials that share training patients with earlier ones, as those of folds do.
+    """
+    trained = config.data.fraction * (1 - config.evaluate.inner)  # of the images that could be trained on
+    found = {
         "official": evaluate.Design(why="trials share their training images"),
-        "patient_kfold": evaluate.Design(overlap=of_folds),
+        "patient_kfold": evaluate.Design(overlap=1 / ((config.data.folds - 1) * trained)),
     }
+    if overlapping:
+        tested = config.data.test_fraction
+        ratios = {
+            "clean": tested / (1 - tested) / trained,
+            "paper": tested / (1 - tested),
+            "disjoint": tested * images / (sum(config.data.subset) * trained),
+        }
+        found |= {protocol: evaluate.Design(overlap=ratio) for protocol, ratio in ratios.items()}
+    return found
 
 
 def arm_of(known: dict, scores: dict | None) -> dict:

@@ -7,7 +7,7 @@ from unicodedata import normalize
 
 from pneumojax.data.decode import FITS
 from pneumojax.data.levels import WINDOWS
-from pneumojax.evaluate.contrasts import SCORES
+from pneumojax.evaluate.contrasts import PARTS, SCORES
 from pneumojax.protocols import PROTOCOLS
 from pneumojax.tuning import MODES, SCHEDULES
 
@@ -115,8 +115,9 @@ RULES = {field: (lambda v, of=of: v in of, f"give one of {', '.join(of)}") for f
     "classifier.shear": (lambda v: 0 <= v < 90, "give degrees from 0, below 90"),
     "evaluate.margin": (lambda v: 0 < v < 1, "give a fraction within 0…1"),
     "evaluate.declared": (
-        lambda v: len(v) == 3 and _texts(v),
-        "give protocol, part and arm, e.g. \"('clean', 'unseen', 'with_gan')\"",
+        lambda v: len(v) == 3 and _texts(v) and v[0] in PROTOCOLS and v[1] in PARTS,
+        f"give protocol ({', '.join(PROTOCOLS)}), part ({', '.join(PARTS)}) and arm, e.g. "
+        "\"('clean', 'unseen', 'with_gan')\"",
     ),
 }
 

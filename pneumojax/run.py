@@ -74,6 +74,7 @@ def load(workdir: Path | str, results: dict | None = None) -> Run:
         raise BadInput(f"{workdir}/config.json is not that of its results.json; bring it back", lines)
     with whole(workdir / "predictions.csv") as path:
         predictions = read_predictions(path)
+        check_answers(results, predictions)
     with whole(workdir / "metrics.jsonl"):
         curves, grids = read_metrics(workdir)
     return Run(workdir, config, results, splits, predictions, curves, grids)
@@ -135,6 +136,35 @@ def read_predictions(path: Path) -> dict[str, list]:
     return columns
 
 
+def check_answers(results: dict, columns: dict[str, list]) -> None:
+    """Errors: ValueError where the columns of predictions.csv are not what results.json counts.
+
+    Parts by folder and subtype, `unseen/virus`, are images of others, and not in the file.
+    """
+    classes = results["data"]["classes"]
+    logits = np.column_stack([np.array(columns[f"logit_{name.lower()}"], float) for name in classes])
+    labels = np.array(columns["label"], int)
+    if not (np.isfinite(logits).all() and np.isin(labels, np.arange(len(classes))).all()):
+        raise ValueError("it has a logit that is not finite, or a label of no class")
+    key = ("protocol", "arm", "trial", *resulting.SEEDS, "part")
+    keys = zip(*(columns[name] for name in key), strict=True)
+    index: dict[tuple, int] = {}
+    codes = np.array([index.setdefault(key, len(index)) for key in keys], int)
+    matrices = np.zeros((len(index), len(classes), len(classes)), int)
+    np.add.at(matrices, (codes, labels, logits.argmax(1)), 1)
+    counted = {
+        (protocol, name, *resulting.replicate(trial), part): own["confusion_matrix"]
+        for protocol, arms in results["protocols"].items()
+        for name, arm in arms.items()
+        for trial in arm["trials"]
+        if "diverged" not in trial
+        for part, own in {**trial, "test": trial}.items()
+        if isinstance(own, dict) and "confusion_matrix" in own and not part.startswith(("test/", "unseen/"))
+    }
+    if {key: matrices[code].tolist() for key, code in index.items()} != counted:
+        raise ValueError("its answers are not those that results.json counts")
+
+
 def predictions_of(run: Run) -> list[Prediction]:
     """The predictions of a run as they were made."""
     columns = run.predictions
@@ -194,7 +224,7 @@ def merged(runs: list[Run]) -> Run:
     order = sorted(range(len(columns["trial"])), key=columns["trial"].__getitem__)
     overlapping = sorted({trial for run in runs for trial in run.results["data"]["overlapping_trials"]})
     results = first.results | {
-        **resulting.scored(arms, predictions, first.config),
+        **resulting.scored(arms, predictions, first.config, first.results["data"]["images"], overlapping),
         "data": first.results["data"] | {"overlapping_trials": overlapping},
         "gan": {"name": first.config.gan.name} | {name: of_gans(runs, name) for name in GANS},
         "timings_s": timings,

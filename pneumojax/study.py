@@ -157,9 +157,8 @@ def check_memory(loaded: Loaded, count: int) -> None:
     counts = {of_gan: count - real}  # pixels of a side → images of that size
     if count > real and size != of_gan:
         counts[of_gan] += len(loaded.own.names)  # as the GANs see them
-    counts[size] = counts.get(size, 0) + real
     if config.data.residence == "device":
-        data.check_memory(counts, config.data)
+        data.check_memory(counts | {size: counts.get(size, 0) + real}, config.data)
 
 
 def seen_by_gans(loaded: Loaded) -> Table:
@@ -249,7 +248,8 @@ def write(loaded: Loaded, planned: Planned, added: Additions, diverged: dict[Sta
     place.writer.close()
     with place.timings.of("evaluate"):
         predictions = predictions_of(planned, diverged, workdir)
-        scored = results.scored(results.arms_of(planned.plans, diverged, config), predictions, config)
+        arms = results.arms_of(planned.plans, diverged, config)
+        scored = results.scored(arms, predictions, config, len(own.names), planned.overlapping)
     facts = {
         "schema": 2,
         "model": config.model.name,

@@ -46,6 +46,7 @@ def run_of(folder, predictions, classes=CLASSES, titles=TITLES, **fields) -> Run
     """A run of these predictions in a folder; `fields` of the config, 'section__field'."""
     config = configs.load("configs/default.py", ["--config.data.dir=."]).unlock()
     config.data.classes, config.trials = tuple(classes), tuple(sorted({p.trial for p in predictions})) or (0,)
+    config.arms = tuple(dict.fromkeys(p.arm for p in predictions)) or ("without_gan",)
     config.protocols = tuple(dict.fromkeys(p.protocol for p in predictions)) or ("clean",)
     for field, value in fields.items():
         section, name = field.split("__")

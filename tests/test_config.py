@@ -270,6 +270,7 @@ def test_a_model_is_built_from_its_own_fields(module, file):
         ("evaluate.score", "f1_macro"),
         *(("evaluate.margin", value) for value in (0.0, 1.0)),
         *(("evaluate.declared", value) for value in (("clean", "test"), ("clean", "test", 3))),
+        *(("evaluate.declared", value) for value in (("clear", "test", "with_gan"), ("clean", "inner", "with_gan"))),
     ],
 )
 def test_values_that_types_let_through(field, value):

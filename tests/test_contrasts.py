@@ -121,6 +121,7 @@ def test_arms_that_differ_nowhere_have_no_interval():
     found = contrast(*gaining([0.0] * 3, images=50))
     assert (found["difference"], found["patients"]) == (0.0, {"interval": None, "p_value": 1.0})
     assert found["procedure"] == {"interval": None, "p_value": None, "replicates": 3, "few": True}
+    assert found["procedure_why"] == "all patients and trials are alike: no variance can be told"
     assert found["equivalent"] is None
 
 

@@ -91,6 +91,36 @@ def test_controls_have_no_place_under_the_protocol_paper_nor_without_generated_i
     assert list(plain) == ["without_gan", "duplicated", "low_resolution", "classical"]
 
 
+def test_what_has_no_place_is_said_and_so_is_a_declared_contrast_that_is_none(caplog):
+    declared = default.get_config().evaluate
+    with caplog.at_level("WARNING"):
+        declared.declared = ("disjoint", "test", "duplicated")
+        drawn(("without_gan", "duplicated"), ("disjoint", "paper"), evaluate=declared)
+        assert not caplog.messages
+        drawn(("without_gan", "duplicated", "generated", "generated_9"), enlarge=3.0, evaluate=declared)
+        [said] = caplog.messages
+        assert said.startswith("config.enlarge=3: of config.arms these have no place under disjoint")
+        assert said.endswith(": generated_9")
+        for nowhere in (
+            ("disjoint", "unseen", "duplicated"),
+            ("clean", "test", "duplicated"),
+            ("disjoint", "test", "x"),
+        ):
+            caplog.clear()
+            declared.declared = nowhere
+            drawn(("without_gan", "duplicated"), evaluate=declared)
+            assert f"config.evaluate.declared={nowhere}: this study has no such contrast" in caplog.text
+
+
+def test_trials_of_disjoint_that_share_training_patients_are_known(caplog):
+    c = default.get_config()
+    c.update({"arms": ("without_gan",), "protocols": ("disjoint",), "trials": (0, 1, 2), "enlarge": 1.0})
+    c.data.update({"phantom_images": (60, 100), "subset": (22, 36)})
+    images = phantom.load(c.data, 8)
+    assert plan.draw(images, {}, len(images.names), c)[1] == [2]
+    assert "trials [2] share patients with earlier ones" in caplog.text
+
+
 def test_what_no_arm_asks_for_has_no_rows():
     plans, images, _ = drawn(("without_gan", "duplicated", "classical"), trials=(0, 1))
     kinds = [block.kind for one in plans.values() for block in one.blocks]

@@ -160,6 +160,9 @@ def test_the_command_refuses_what_it_cannot_use_in_one_line(xray_folder, tmp_pat
         (["--features=resnet9"], "error: --features='resnet9' is not known here"),
         (["--stage=layer9"], "error: squeezenet has no stage 'layer9'"),
         (["--weights=nowhere.pth"], "error: nowhere.pth"),
+        *(([f"--size={size}"], f"error: --size={size}: give pixels a side") for size in (0, -5, 10**9)),
+        ([f"--data={tmp_path}/nowhere"], f"error: --data={tmp_path}/nowhere is not a directory"),
+        ([f"--out={tmp_path}"], f"error: --out={tmp_path} is a directory; give a file"),
     ):
         with pytest.raises(SystemExit) as end:
             embedding.main([f"--data={xray_folder}", f"--out={tmp_path / 'f.npz'}", *flags])

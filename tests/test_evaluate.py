@@ -286,10 +286,30 @@ def test_every_pair_of_seeds_is_a_row_of_the_results():
     assert told == [(0, 40, 0, 2), (0, 40, 1, 2), (1, 41, 0, 2), (1, 41, 1, 2), (2, 42, None, None)]
 
 
+def test_trials_whose_training_patients_overlap_are_corrected_as_folds_are():
+    """Nadeau and Bengio's ratio of test to training images, under every protocol that draws subsets."""
+    c = default.get_config()
+    assert set(results.designs(c, images=5840)) == {"official", "patient_kfold"}
+    c.data.subset, c.evaluate.inner = (187, 312), 0.2
+    found = {name: one.overlap for name, one in results.designs(c, 5840, overlapping=(3,)).items()}
+    assert found["clean"] == pytest.approx(1 / 4 / 0.8)
+    assert found["paper"] == pytest.approx(1 / 4)
+    assert found["disjoint"] == pytest.approx(1168 / (499 * 0.8))
+    rows = [noisy_trial(t, "clean") for t in range(3)]
+    known = {"title": "with GAN", "against": None, "overrides": {}, "trials": {}}
+    arms = {"clean": {"with_gan": known}}
+    apart, shared = (results.scored(arms, rows, c, 5840, own)["protocols"]["clean"]["with_gan"] for own in ((), (1,)))
+    widths = [np.diff(one["procedure"]["accuracy"]["interval"])[0] for one in (apart, shared)]
+    assert widths[1] > widths[0]
+    assert shared["interval"] == apart["interval"]
+
+
 def test_what_trials_share_is_known_by_protocol():
     c = default.get_config()
     c.data.folds, c.data.fraction = 5, 0.5
     assert results.designs(c)["patient_kfold"].overlap == pytest.approx(1 / 2)  # a fifth to test, two to train on
+    c.evaluate.inner = 0.2
+    assert results.designs(c)["patient_kfold"].overlap == pytest.approx(1 / 2 / 0.8)
     assert results.designs(c)["official"].why == "trials share their training images"
     rows = [noisy_trial(t, protocol) for protocol in ("official", "patient_kfold", "clean") for t in range(3)]
     known = {"title": "with GAN", "against": None, "overrides": {}, "trials": {}}

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 from invented import answers_of, older, run_of
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from pneumojax.report import headline
 
@@ -111,6 +112,34 @@ def test_arms_that_diverged_are_named(run):
     arm["trials"][1] = {"trial": 1, "train": 80, "diverged": {"step": 2, "metric": "loss", "checkpoint": None}}
     assert "Diverged and left out: paper, ‘with GAN’ (1 of 3)." in words(one)
     assert "11 networks in all" in words(one)
+
+
+def changed(run, **fields):
+    """The run with other fields of its config: 'field' or 'section__field'."""
+    config = ConfigDict(run.config)
+    for field, value in fields.items():
+        section, _, name = field.rpartition("__")
+        (config[section] if section else config)[name] = value
+    return run._replace(config=FrozenConfigDict(config))
+
+
+def test_arms_that_were_asked_for_and_have_no_place_are_named(run):
+    assert "without a place" not in words(run)
+    text = words(changed(run, arms=("without_gan", "with_gan", "package.own", "generated_9")))
+    assert "Asked for and without a place under clean: own, generated_9." in text
+    assert "under paper: " not in text
+
+
+def test_mirrored_images_of_one_side_alone_are_told(run):
+    told = "GANs saw mirrored images and classifiers did not, which is a difference of its own."
+    assert run.config.gan.flip > run.config.classifier.flip
+    assert "mirrored" not in words(run)  # no GAN was trained
+    one = run._replace(results=run.results | {"gan": run.results["gan"] | {"losses": {"trial0/clean/gan_normal": {}}}})
+    assert told in words(one)
+    assert "mirrored" not in words(changed(one, gan__flip=False))
+    assert "classifiers saw mirrored images and GANs did not" in words(
+        changed(one, gan__flip=False, classifier__flip=True)
+    )
 
 
 def test_a_run_of_which_all_diverged_has_no_result(run):

@@ -10,8 +10,10 @@ from scipy.optimize import minimize
 from pneumojax import config as configs
 from pneumojax import predict, run, systems
 from pneumojax.data import phantom
+from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
-from pneumojax.systems import frozen_probe
+from pneumojax.jobs import Diverged
+from pneumojax.systems import finetune, frozen_probe
 
 FIELDS = {
     "system.name": "frozen_probe",
@@ -77,7 +79,7 @@ def test_images_again_change_nothing_and_constant_features_have_no_weight():
     moved = x.copy()
     moved[:, 2] = -1000.0
     assert frozen_probe.apply(once, moved).tolist() == frozen_probe.apply(once, x).tolist()
-    with pytest.raises(BadInput, match="all features of the images are constant"):
+    with pytest.raises(BadInput, match="all features are constant: .*; bring other config.model.weights or images"):
         frozen_probe.fitted(np.ones_like(x), y, np.full(60, 1 / 60), 0.01, 10_000)
 
 
@@ -148,12 +150,33 @@ def test_without_an_inner_part_one_penalty_is_given_or_none_can_be_chosen(tiny_f
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_one_that_has_not_converged_is_no_probe(done):
-    fit = systems.Fit(
-        stage=done.stages()[0], train=np.arange(40), extra=np.zeros(0, int), inner=np.arange(40, 60), steps=1,
-        tested=np.zeros(0, int), overrides={}, init_seed=0, seed=0, done=False,
+def fit_of(stage, tested=()) -> systems.Fit:
+    return systems.Fit(
+        stage=stage, train=np.arange(40), extra=np.zeros(0, int), inner=np.arange(40, 60), steps=1,
+        tested=np.array(tested, int), overrides={}, init_seed=0, seed=0, done=False,
         groups=np.zeros(0, int),
     )  # fmt: skip
+
+
+def test_features_that_are_not_finite_have_diverged_and_constant_ones_are_named(done, place, monkeypatch):
+    """One dead number was enough: scikit-learn ended the study with a traceback."""
+    x, y = blobs(n=80)
+    x[70, 1] = np.inf
+    stages = done.stages()
+    network = finetune.System(done.config, *[None] * 5)._replace(weights=None)
+    system = frozen_probe.System(network, None, {})
+    monkeypatch.setattr(finetune.System, "start", lambda *_: {})
+    monkeypatch.setattr(frozen_probe.classify, "predict", lambda _, table, rows, *__: table.examples[rows])
+    fits = [fit_of(stages[0], [70]), fit_of(stages[1], [60])]
+    first, second = (made for _, made in frozen_probe.logits(system, fits, Table(x, y), place))
+    assert first == Diverged(0, "features", None)
+    assert np.isfinite(second).all()
+    with pytest.raises(BadInput, match="^trial0/disjoint/without_gan: all features are constant"):
+        list(frozen_probe.logits(system, fits[:1], Table(np.ones_like(x), y), place))
+
+
+def test_one_that_has_not_converged_is_no_probe(done):
+    fit = fit_of(done.stages()[0])
     config = json.loads((done.workdir / "config.json").read_text())
     config["system"]["iterations"] = 1
     network = frozen_probe.System(frozen_probe.finetune.System(configs.frozen(config), *[None] * 5), None, {})

@@ -68,6 +68,60 @@ def test_predictions_come_back_as_they_were_made(run, whole):
     assert (again / "predictions.csv").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda rows: rows[:-1], "its answers are not those that results.json counts"),
+        (lambda rows: [*rows, rows[-1]], "its answers are not those that results.json counts"),
+        (lambda rows: [rows[0] | {"arm": "x"}, *rows[1:]], "its answers are not those that results.json counts"),
+        (lambda rows: [rows[0] | {"label": str(1 - int(rows[0]["label"]))}, *rows[1:]], "its answers are not"),
+        (lambda rows: [rows[0] | {"label": "2"}, *rows[1:]], "a label of no class"),
+        (lambda rows: [rows[0] | {"logit_normal": "nan"}, *rows[1:]], "a logit that is not finite"),
+        (lambda rows: [{k: v for k, v in row.items() if k != "logit_normal"} for row in rows], "logit_normal"),
+    ],
+)
+def test_predictions_that_results_do_not_count_are_refused(single, tmp_path, change, why):
+    """A page would draw curves of one study beside scores of another."""
+    folder = copied(single(0), tmp_path / "run")
+    with (folder / "predictions.csv").open() as file:
+        rows = change(list(csv.DictReader(file)))
+    with (folder / "predictions.csv").open("w") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    line = error_of(call(report.main, f"--workdir={folder}"), 2)[0]
+    assert line.startswith(f"{folder} is not the workdir of a finished run (predictions.csv is damaged: ")
+    assert why in line
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda results: results.pop("contrasts"),
+        lambda results: results["protocols"]["clean"]["with_gan"].update(mean={"accuracy": "high"}),
+        lambda results: results["timings_s"].update(gan="long"),
+    ],
+)
+def test_results_of_which_no_page_can_be_drawn_are_one_line(single, tmp_path, change):
+    folder = copied(single(0), tmp_path / "run")
+    results = load(folder)
+    change(results)
+    (folder / "results.json").write_text(json.dumps(results))
+    [line] = error_of(call(report.main, f"--workdir={folder}"), 2)
+    assert line.startswith(f"{folder}/results.json is damaged or was edited (")
+    assert line.endswith("; bring it back or run anew")
+    assert not (folder / "report.html").exists()
+
+
+def test_a_damaged_sheet_of_errors_is_one_line(single, tmp_path):
+    folder = copied(single(0), tmp_path / "run")
+    sheet = min((folder / "samples").glob("worst-*.png"))
+    for content in (b"", sheet.read_bytes()[:60]):
+        sheet.write_bytes(content)
+        [line] = error_of(call(report.main, f"--workdir={folder}"), 2)
+        assert line.startswith(f"{sheet} cannot be read (")
+
+
 def test_curves_grids_and_splits_of_a_run(run, whole):
     gan, arm = Stage(0, "clean", gan="normal"), Stage(2, "paper", arm="with_gan")
     assert {metric for stage, metric in run.curves if stage.gan} == {"d_loss", "g_loss", "d_real", "d_fake"}

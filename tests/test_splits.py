@@ -476,7 +476,7 @@ def test_too_few_images():
     files = singles(
         [f"{kind}/{i}" for kind, count in zip(KINDS, (50, 50, 10), strict=True) for i in range(count)], KINDS
     )
-    with pytest.raises(BadInput, match=r"asks for 11 BACTERIA images, the data hold 10"):
+    with pytest.raises(BadInput, match=r"asks for 11 BACTERIA images, there are 10 to draw from"):
         files.subsets((0,), counts=(6, 6, 11))
     with pytest.raises(BadInput, match=r"config.data.folds=11 is more than there are patients or images of a class"):
         splits.fold_of_groups(files.labels, files.groups, KINDS, 11, 0, 0)

@@ -118,7 +118,8 @@ def row(name: str, measured: str) -> str:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--networks", nargs="+", default=lookup.names("pneumojax.models", "Model"))
+    known = lookup.names("pneumojax.models", "Model")
+    parser.add_argument("--networks", nargs="+", choices=known, default=known)
     parser.add_argument("--quick", action="store_true", help="no speeds")
     parser.add_argument("--counts", action="store_true", help="neither speeds nor memory, for which steps are compiled")
     options = parser.parse_args()

@@ -73,7 +73,7 @@ def draw_subsets(
     for name, have, wanted in zip(classes, count(everything, labels, classes), counts, strict=True):
         if have < wanted:
             raise BadInput(
-                f"config.data.subset asks for {wanted} {name} images, the data hold {have}; "
+                f"config.data.subset asks for {wanted} {name} images, there are {have} to draw from; "
                 f"lower config.data.subset or add images"
             )
     by_group = members(everything, groups)

@@ -10,6 +10,7 @@ from pneumojax.evaluate.intervals import INDEPENDENT, Design, number, procedure_
 from pneumojax.evaluate.scores import Prediction
 
 SCORES = ("accuracy", "auc")  # that arms are compared by
+PARTS = ("unseen", "test")  # that they are compared on
 FLIPS = 9999  # of signs in a test
 BLOCK = 2**22  # numbers held at a time: 32 MB
 ROUNDING = 1e-12  # far below one image's share
@@ -42,7 +43,7 @@ def contrasts(predictions, against: Mapping[tuple[str, str], Sequence[str]], cla
     result = []
     for protocol in dict.fromkeys(p.protocol for p in predictions):
         design = terms.designs.get(protocol, INDEPENDENT)
-        for part in ("unseen", "test"):
+        for part in PARTS:
             own = [p for p in predictions if (p.protocol, p.part) == (protocol, part) and len(p.names)]
             parts = {id(p): selected(part_of(p, classes), SCORES) for p in own}
             same: dict[str, list] = {}  # of each control

@@ -12,7 +12,7 @@ REPLICATES = 3  # trials, below which nothing is said of the procedure
 FEW = 6  # trials, below which its intervals are wide
 ROUNDING = 1e-12  # far below one image's share
 LEAST = {"mcc": -1.0}  # what a score can be at the least, where that is not 0
-ALIKE = "all patients are alike: no variance can be told"
+ALIKE = "all patients and trials are alike: no variance can be told"
 
 
 class Design(NamedTuple):
@@ -116,7 +116,10 @@ def differing(estimate: Estimate, design: Design) -> list[dict]:
 
 
 def procedure_of_difference(estimate: Estimate, index: int, design: Design, level: float = LEVEL) -> dict:
-    """{"procedure": {"interval", "p_value", "replicates", "few"} or None, "procedure_why"} of one difference."""
+    """{"procedure": {"interval", "p_value", "replicates", "few"} or None, "procedure_why"} of one difference.
+
+    The reason is of there being none, or no interval in it.
+    """
     count, value = len(estimate.by_trial), estimate.value[index]
     if why := why_no_procedure(count, design) or ("" if np.isfinite(value) else "a class has no image there"):
         return {"procedure": None, "procedure_why": why}
@@ -127,4 +130,4 @@ def procedure_of_difference(estimate: Estimate, index: int, design: Design, leve
         "replicates": count,
         "few": count < FEW,
     }
-    return {"procedure": found, "procedure_why": None}
+    return {"procedure": found, "procedure_why": None if found["interval"] else ALIKE}

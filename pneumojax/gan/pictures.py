@@ -6,6 +6,7 @@ above them say what they are.
 
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -182,9 +183,22 @@ def webp(pictures: Sequence[np.ndarray], quality: int) -> bytes:
 
 def read(path: Path) -> np.ndarray:
     """A picture at rest, uint8 [H, W]. Errors: BadInput where it cannot be read."""
+    with opened(path) as picture:
+        return np.asarray(picture.convert("L"))
+
+
+def texts_of(path: Path) -> dict[str, str]:
+    """The texts in a PNG. Errors: BadInput where it cannot be read."""
+    with opened(path) as picture:
+        return dict(getattr(picture, "text", {}))
+
+
+@contextmanager
+def opened(path: Path):
+    """Gives Pillow's picture of a file. Errors: BadInput where it cannot be read."""
     try:
         with Image.open(path) as picture:
-            return np.asarray(picture.convert("L"))
+            yield picture
     except (OSError, SyntaxError, ValueError) as error:  # which Pillow raises of damaged files
         raise BadInput(f"{path} cannot be read ({describe(error)}); bring it back or remove it") from error
 

@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import jinja2
 
 from pneumojax import checkpoint, cli, metrics, report
 from pneumojax import run as runs
 from pneumojax import workdir as workdirs
-from pneumojax.errors import BadInput
+from pneumojax.errors import BadInput, describe
 from pneumojax.names import printable
 
 
@@ -28,14 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     workdir = options.workdir
     with cli.exit_codes(workdir, "--workdir"):
         if not options.merge:
-            report.write(runs.load(workdir), workdir)
+            with drawable(workdir):
+                report.write(runs.load(workdir), workdir)
             cli.show(printable(workdir / "report.html"))
             return
         own = [runs.load(workdir)] if (workdir / "results.json").exists() else []
         if not own and workdir.exists() and any(workdir.iterdir()):
             raise BadInput(f"{workdir} is neither a finished run nor empty; give one of these for the merged page")
         several = [*own, *map(runs.load, options.merge)]
-        run = runs.merged(several)
+        with drawable(*(one.workdir for one in several)):
+            run = runs.merged(several)
         folder = workdir / "merged" if own else workdir
         lines = "".join(
             f"{json.dumps(row)}\n" for one in several for row in metrics.read(one.workdir) if "grid" not in row
@@ -45,9 +51,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         checkpoint.write_json(folder / "splits.json", run.splits)
         checkpoint.write_bytes(folder / "metrics.jsonl", lines.encode())
         checkpoint.write_bytes(folder / "predictions.csv", workdirs.csv_of(run.predictions))
-        report.write(run, folder)
+        with drawable(*(one.workdir for one in several)):
+            report.write(run, folder)
         checkpoint.write_json(folder / "results.json", run.results)
         cli.show(printable(folder / "report.html"))
+
+
+@contextmanager
+def drawable(*workdirs: Path):
+    """Errors: BadInput where what results.json of finished runs holds is not what a page is made of."""
+    try:
+        yield
+    except (*checkpoint.DAMAGED, ArithmeticError, jinja2.TemplateError) as error:
+        where = " or ".join(f"{workdir}/results.json" for workdir in workdirs)
+        what = f"{type(error).__name__}: {describe(error)}"
+        raise BadInput(f"{where} is damaged or was edited ({what}); bring it back or run anew") from error
 
 
 if __name__ == "__main__":

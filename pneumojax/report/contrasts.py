@@ -10,7 +10,8 @@ NOTE = (
     "Differences in points [95%]. (a), these networks, asks what new patients would change (t and sign flips by "
     "patient); (b), this procedure, what a new training set, GAN and seed would (t over trials): help or harm is said "
     "from this alone. 'Seeds alone' (A/A) is what another seed does to the control, all else alike. Holm over all but "
-    "the contrast that was declared beforehand."
+    "the contrast that was declared beforehand. A dash: it cannot be told, since a class is absent, there is but one "
+    "patient, or all are alike."
 )
 PHANTOMS = " There is no p on phantoms."
 
@@ -63,12 +64,15 @@ def judged(row: dict) -> str:
     if row["declared"]:
         margin = row.get("equivalent")
         return "declared beforehand" + (", equivalent within the margin" if margin else "")
-    return "" if row["p_holm"] is None else f"Holm {row['p_holm']:.4f}"
+    of = "b" if row["procedure"] else "a"  # whose p it corrects
+    return "" if row["p_holm"] is None else f"Holm {row['p_holm']:.4f} ({of})"
 
 
 def of_procedure(row: dict) -> tuple[str, str]:
     """Its cell, or why there is none."""
-    return estimate(row["procedure"]) if row["procedure"] else (row.get("procedure_why") or "fewer than 3 trials", "")
+    if row["procedure"] and not row.get("procedure_why"):
+        return estimate(row["procedure"])
+    return row.get("procedure_why") or "fewer than 3 trials", ""
 
 
 def estimate(found: dict) -> tuple[str, str]:

@@ -1,5 +1,7 @@
 """What a run comes to, in a sentence and an abstract that are made of its numbers and say no more than these."""
 
+from pneumojax import offers
+from pneumojax.evaluate import intervals
 from pneumojax.report import contrasts, tables
 from pneumojax.run import Run
 
@@ -79,9 +81,7 @@ def score_of(row: dict) -> str:
 
 def why_of(row: dict) -> str:
     """Why nothing is known of the procedure."""
-    if row["procedure"]:
-        return "all patients and trials are alike, so that no variance can be told"
-    return row.get("procedure_why") or "fewer than 3 trials"
+    return row.get("procedure_why") or (intervals.ALIKE if row["procedure"] else "fewer than 3 trials")
 
 
 def setting(run: Run) -> list[str]:
@@ -216,6 +216,11 @@ def caveats(run: Run) -> list[str]:
     ]
     if failed:
         sentences.append(f"Diverged and left out: {'; '.join(failed)}.")
+    for protocol, names in offers.without_place(run.config, run.results["protocols"]).items():
+        sentences.append(f"Asked for and without a place under {protocol}: {', '.join(names)}.")
+    if (run.results["gan"].get("losses") or run.grids) and run.config.gan.flip != run.config.classifier.flip:
+        who = ("classifiers", "GANs") if run.config.classifier.flip else ("GANs", "classifiers")
+        sentences.append("{} saw mirrored images and {} did not, which is a difference of its own.".format(*who))
     if gans := run.results["gan"].get("collapsed"):
         sentences.append(f"GANs that collapsed: {', '.join(sorted(gans))}.")
     if not is_phantom(run):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pneumojax.run import Run
 
-PARTS = {
+PARTS = {  # without `inner`: settings are chosen by it, so that its scores flatter; results.json has them
     "test": "test",
     "test_real": "test, real images only",
     "test_generated": "test, generated images only",

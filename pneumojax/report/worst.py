@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from pneumojax import checkpoint
 from pneumojax.evaluate import Prediction
@@ -139,13 +138,9 @@ def section(run: Run) -> dict | None:
 
 def kept(path: Path, one: Worst) -> str | None:
     """The sheet of these very images as it stands in the page; None where it is not there, or shows others."""
-    try:
-        with Image.open(path) as picture:
-            if getattr(picture, "text", {}).get(KEYWORD) != one.digest:  # of a trial that was merged with others
-                return None
-        return samples.shown(path)
-    except FileNotFoundError:
+    if not path.exists() or pictures.texts_of(path).get(KEYWORD) != one.digest:  # that is of a trial that was merged
         return None
+    return samples.shown(path)
 
 
 def table(one: Worst, classes: Sequence[str]) -> dict:

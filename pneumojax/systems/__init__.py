@@ -44,7 +44,7 @@ class Fit(NamedTuple):
     init_seed: int  # of random parameters, the same for all arms of a trial
     seed: int  # of all else: order, dropout; the same for all arms of a trial and protocol
     done: bool  # whether its logits are at rest already
-    groups: np.ndarray  # int [rows of the table], equal for images of one patient; a generated image is alone
+    groups: np.ndarray  # int [rows of the table], equal for images of one patient; each generated one's own, below 0
 
 
 def load(name: str) -> ModuleType:

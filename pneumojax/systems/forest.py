@@ -120,13 +120,18 @@ def inner_folds(system: System, fit: Fit, labels: np.ndarray) -> list[Split]:
     """The folds that one forest's settings are chosen by, none where there is no choice: places among `fit.train` and,
     behind these, `fit.extra`, which is only learnt from.
 
+    Generated images are in no fold: their GAN saw the patients whom a fold keeps, so that these would be no new ones.
+    Where there are no others the folds are of them.
+
     Errors: BadInput where a class is missing: of the training images, or on a side of a fold.
     """
     from sklearn.model_selection import StratifiedGroupKFold  # takes a second to import
 
     own, classes = system.own, system.network.config.data.classes
     rows, alone = np.concatenate([fit.train, fit.extra]), len(trees.grid(own)) == 1
-    labels, groups = labels[rows], fit.groups[rows]
+    places = np.flatnonzero(fit.groups[rows] >= 0)
+    places = places if len(places) else np.arange(len(rows))
+    labels, groups = labels[rows[places]], fit.groups[rows[places]]
     remedy = "lower config.system.folds or bring images of more patients; one setting alone of each takes no folds"
     for label, name in enumerate(classes):
         patients = len(set(groups[labels == label].tolist()))
@@ -137,10 +142,10 @@ def inner_folds(system: System, fit: Fit, labels: np.ndarray) -> list[Split]:
         return []
     splitter = StratifiedGroupKFold(own.folds, shuffle=True, random_state=fit.seed)
     sides = splitter.split(labels, labels, groups)
-    folds = [Split(train, test[test < len(fit.train)]) for train, test in sides]
+    folds = [Split(train, test[places[test] < len(fit.train)]) for train, test in sides]
     for fold in folds:
         splits.check_sides(fold, labels, classes, f"of the inner folds of {fit.stage.name}; {remedy}")
-    return folds
+    return [Split(*(places[side] for side in fold)) for fold in folds]
 
 
 def logits(

@@ -21,7 +21,7 @@ from pneumojax.classify import Recipe
 from pneumojax.data import table as tables
 from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
-from pneumojax.jobs import Place, place_of
+from pneumojax.jobs import Diverged, Place, place_of
 from pneumojax.run import Run
 from pneumojax.stage import Stage
 from pneumojax.systems import Fit, finetune
@@ -102,8 +102,13 @@ def features_of(variables, examples, generated, index: tables.Index, recipe: Rec
     return classify.pooled(classify.features_of(recipe, variables, images).astype(jnp.float32))
 
 
-def logits(system: System, fits: Sequence[Fit], table: Table, place: Place) -> Iterator[tuple[Fit, np.ndarray]]:
-    """Fits a probe for each, and keeps it: where its numbers are, `classifier` finds them."""
+def logits(
+    system: System, fits: Sequence[Fit], table: Table, place: Place
+) -> Iterator[tuple[Fit, np.ndarray | Diverged]]:
+    """Fits a probe for each, and keeps it: where its numbers are, `classifier` finds them.
+
+    A network whose features are not finite has diverged.
+    """
     finetune.keep_start(system.network, fits, place)
     asked = [fit for fit in fits if not fit.done]
     used = np.unique(np.concatenate([rows for fit in asked for rows in (fit.train, fit.extra, fit.inner, fit.tested)]))
@@ -113,13 +118,19 @@ def logits(system: System, fits: Sequence[Fit], table: Table, place: Place) -> I
     with progress.task("probes", len(asked), "fits") as task:
         for fit in asked:
             task.note = fit.stage.name
-            train, extra, inner, tested = (
-                made[np.searchsorted(used, rows)] for rows in (fit.train, fit.extra, fit.inner, fit.tested)
-            )
-            probe = chosen(system, fit, np.concatenate([train, extra]), inner, table.labels)
-            checkpoint.write_arrays(probe_path(place, fit.stage), **probe)
-            yield fit, apply(probe, tested)
+            yield fit, fitted(system, fit, made, used, table.labels, place)
             task.advance()
+
+
+def fitted(system: System, fit: Fit, made: np.ndarray, used: np.ndarray, labels: np.ndarray, place: Place):
+    """The logits of one fit, whose probe is kept, or Diverged: `made` are the features of the rows `used`."""
+    parts = [made[np.searchsorted(used, rows)] for rows in (fit.train, fit.extra, fit.inner, fit.tested)]
+    if not all(np.isfinite(part).all() for part in parts):
+        return Diverged(0, "features", None)
+    train, extra, inner, tested = parts
+    probe = chosen(system, fit, np.concatenate([train, extra]), inner, labels)
+    checkpoint.write_arrays(probe_path(place, fit.stage), **probe)
+    return apply(probe, tested)
 
 
 def chosen(system: System, fit: Fit, examples: np.ndarray, inner: np.ndarray, labels: np.ndarray) -> dict:
@@ -132,7 +143,10 @@ def chosen(system: System, fit: Fit, examples: np.ndarray, inner: np.ndarray, la
     weights = np.concatenate([np.full(len(part), 1 / len(part)) for part in (fit.train, fit.extra) if len(part)])
     if len(set(labels[rows].tolist())) < classes:
         raise BadInput(f"{fit.stage.name}: a class has no image to train on; raise config.data.subset")
-    probes = [fitted(examples, labels[rows], weights / weights.sum(), p, own.iterations) for p in own.penalties]
+    try:
+        probes = [fitted(examples, labels[rows], weights / weights.sum(), p, own.iterations) for p in own.penalties]
+    except BadInput as error:
+        raise BadInput(f"{fit.stage.name}: {error}") from error
     for probe in probes:
         if not probe["converged"]:
             raise BadInput(
@@ -165,7 +179,8 @@ def fitted(examples: np.ndarray, labels: np.ndarray, weights: np.ndarray, penalt
     mean = weights @ examples
     deviation = np.sqrt(weights @ (examples - mean) ** 2)
     if not (deviation > SMALLEST).any():
-        raise BadInput("all features of the images are constant: the network is dead, or the images are all alike")
+        what = "all features are constant: the network is dead, or the images to train on are all alike"
+        raise BadInput(f"{what}; bring other config.model.weights or images")
     deviation = np.where(deviation > SMALLEST, deviation, np.inf)
     model = LogisticRegression(C=1 / penalty, tol=TOLERANCE, max_iter=iterations)
     model.fit((examples - mean) / deviation, labels, sample_weight=weights)
