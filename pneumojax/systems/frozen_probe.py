@@ -118,11 +118,11 @@ def logits(
     with progress.task("probes", len(asked), "fits") as task:
         for fit in asked:
             task.note = fit.stage.name
-            yield fit, fitted(system, fit, made, used, table.labels, place)
+            yield fit, logits_of(system, fit, made, used, table.labels, place)
             task.advance()
 
 
-def fitted(system: System, fit: Fit, made: np.ndarray, used: np.ndarray, labels: np.ndarray, place: Place):
+def logits_of(system: System, fit: Fit, made: np.ndarray, used: np.ndarray, labels: np.ndarray, place: Place):
     """The logits of one fit, whose probe is kept, or Diverged: `made` are the features of the rows `used`."""
     parts = [made[np.searchsorted(used, rows)] for rows in (fit.train, fit.extra, fit.inner, fit.tested)]
     if not all(np.isfinite(part).all() for part in parts):
