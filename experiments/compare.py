@@ -66,13 +66,13 @@ def contrasts_of(run: Run, fields: list[str]) -> tuple[list[str], list[str]]:
 
 def as_csv(found: list[Run], fields: list[str]) -> str:
     """The tidy scores of runs, with the fields that tell the runs apart in front; an empty cell is not defined."""
-    columns: dict[str, list] = {name: [] for name in (*fields, *tidy.COLUMNS)}
+    rows = []
     for run in found:
-        flat, scores = configs.flat(run.config.to_dict()), tidy.scores(run)
-        told = {field: [str(flat.get(field, ""))] * len(scores["score"]) for field in fields}
-        for name, values in (told | scores).items():
-            columns[name] += ["" if value is None else value for value in values]
-    return csv_of(columns).decode()
+        flat = configs.flat(run.config.to_dict())
+        told = [str(flat.get(field, "")) for field in fields]
+        rows += [[*told, *("" if cell is None else cell for cell in score)] for score in tidy.scores(run.results)]
+    heads = (*fields, *tidy.Score._fields)
+    return csv_of({head: [row[place] for row in rows] for place, head in enumerate(heads)}).decode()
 
 
 def printed(model: str, protocol: str, arm: str, part: str) -> str:

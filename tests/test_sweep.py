@@ -298,7 +298,7 @@ def test_the_page_can_be_written_at_any_time_of_any_score(tmp_path, fake):
 
 
 def point(seed: int, low: float, high: float, state: str = "whole") -> page.Point:
-    scored = page.Scored("clean", "with_gan", "unseen", "auc", (low + high) / 2, 0.01, low, high, 100)
+    scored = page.Score("clean", "with_gan", "unseen", "auc", (low + high) / 2, 0.01, low, high, 100, 3, None, None)
     return page.Point(ledger.Entry(f"{seed}", (), {"seed": seed}), ledger.State(state), scored)
 
 

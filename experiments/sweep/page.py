@@ -8,10 +8,11 @@ from scipy import stats
 
 from experiments.sweep import ledger
 from experiments.sweep.ledger import Entry, State, Sweep
-from experiments.sweep.table import Scored, States, plain, scores_of
-from pneumojax import pages
+from experiments.sweep.table import States, plain
+from pneumojax import pages, tidy
 from pneumojax.errors import BadInput
 from pneumojax.report import figures, tables
+from pneumojax.tidy import Score
 
 KEYS = ("protocol", "arm", "part", "score")
 DECLARED = ("clean", "unseen", "with_gan")  # protocol, part and arm, where a sweep has no common contrast
@@ -23,7 +24,7 @@ class Point(NamedTuple):
 
     entry: Entry
     state: State
-    scored: Scored
+    scored: Score
 
 
 def write(sweep: Sweep, states: States, asked: dict[str, str]) -> None:
@@ -36,7 +37,7 @@ def write(sweep: Sweep, states: States, asked: dict[str, str]) -> None:
 
     Errors: BadInput for a choice that no member has.
     """
-    known = [Point(entry, state, one) for entry, state in states if state.results for one in scores_of(state.results)]
+    known = [Point(entry, state, one) for entry, state in states if state.results for one in tidy.scores(state.results)]
     choice = chosen(known, sweep.base, asked)
     points = [point for point in known if all(getattr(point.scored, key) == choice[key] for key in KEYS)]
     best = best_of(points)
