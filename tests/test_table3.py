@@ -96,6 +96,12 @@ def test_what_is_not_in_the_table_is_not_cited():
         assert table3.cited(of_config(name, **{"model.name": "googlenet"})) == table3.NOT_CITED
 
 
+def test_a_cited_network_under_another_system_is_not_what_is_cited():
+    pairs = (("resnet18", "frozen_probe"), ("resnet18", "forest"), ("stephen2019", "forest"), ("wu2020", "finetune"))
+    for network, system in pairs:
+        assert table3.cited(of_config("table3", **{"model.name": network, "system.name": system})) == table3.NOT_CITED
+
+
 def finished(name: str, **of_protocols) -> Run:
     """A finished run of a config, as its results.json has the ARMs."""
     return Run(Path("run"), of_config(name).config, {"protocols": of_protocols}, {}, {}, {}, {})
