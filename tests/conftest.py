@@ -16,6 +16,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache/d/j
 runtime.configure()  # as the commands do
 gc.set_threshold(50_000, 20, 20)  # tracing makes many objects that stay: by Python's own 700, a seventh of its time
 
+import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import runs  # noqa: E402
@@ -43,6 +44,22 @@ TINY = {
     "classifier.save_every": 4,
     "classifier.predict_batch_size": 16,
 }
+
+
+MAPS = 20_000  # of memory that programs of tests may take
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room_for_programs():
+    """Programs of earlier modules are forgotten where they are many, and read again by who wants them.
+
+    Linux allows a process 65,530 maps; a compiled program has three, and XLA ends the process where there is none left.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

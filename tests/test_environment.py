@@ -25,7 +25,11 @@ def warnings(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("jax_enable_x64", True), ("jax_default_prng_impl", "rbg"), ("jax_threefry_partitionable", False)],
+    [
+        ("jax_enable_x64", True),
+        pytest.param("jax_default_prng_impl", "rbg", marks=[pytest.mark.slow, pytest.mark.long]),
+        pytest.param("jax_threefry_partitionable", False, marks=[pytest.mark.slow, pytest.mark.long]),
+    ],
 )
 def test_a_setting_that_changes_numbers_is_set_aside_and_said(name, value, single, tiny_flags, tmp_path, warnings):
     before = getattr(jax.config, name)

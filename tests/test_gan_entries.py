@@ -3,7 +3,9 @@
 On a GAN of one matrix, which is trained in a moment; `test_gan_cache.py` has DCGANs and whole studies.
 """
 
+import errno
 import importlib
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -395,8 +397,16 @@ def test_half_of_a_copied_checkpoint_is_never_gone_on_with(tmp_path, recipe, mon
 
 
 def test_two_runs_that_deliver_the_same_entry_at_once_leave_one(tmp_path, recipe, caplog, monkeypatch):
-    """The other one is faster, by a moment: it delivers between this one's last file and its renaming."""
+    """The other one is faster, by a moment: it delivers between this one's last file and its renaming.
+
+    Where the file system has locks it would have waited.
+    """
     write_json, others = checkpoint.write_json, [tmp_path / "b"]
+
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(cache.fcntl, "flock", flock)
 
     def overtaken(path, value):
         write_json(path, value)

@@ -220,8 +220,15 @@ def assert_trained_alike(model, module, to_here):
         assert distance(variables, to_here(numpy_state(module.state_dict().items()))) <= 1e-6
 
 
+def often(*names: str, without: tuple[str, ...] = ()) -> list:
+    """The networks as parameters: those of these names; all others are for `-m long`."""
+    rare = [pytest.mark.slow, pytest.mark.long]
+    own = [name for name in PARAMETERS if name not in without]
+    return [name if name in names else pytest.param(name, marks=rare) for name in own]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("pair", [name for name in PARAMETERS if name != "googlenet"], indirect=True)
+@pytest.mark.parametrize("pair", often("squeezenet", "resnet18", without=("googlenet",)), indirect=True)
 def test_training_is_torchvisions(pair):
     """GoogLeNet's is in the test of its auxiliary heads."""
     name, module, _ = pair
@@ -229,6 +236,7 @@ def test_training_is_torchvisions(pair):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("pair", often("googlenet"), indirect=True)
 def test_training_in_float32_is_torchvisions(pair):
     """Loss, batch statistics and gradients of every parameter of one step.
 
@@ -300,6 +308,7 @@ def test_parameters_are_torchvisions(name):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_training_of_googlenet_with_auxiliary_heads_and_inputs_is_torchvisions(torchvision_models):
     """All three outputs' losses; the auxiliary heads' weights included."""
     torch.manual_seed(0)

@@ -107,7 +107,7 @@ def to_here(model: type, tensors: dict[str, np.ndarray], partly: bool = False) -
 
 LONG = {"xception", "inception_resnet_v2"}
 NETWORKS = [
-    pytest.param(name, marks=pytest.mark.slow) if name in LONG else name
+    pytest.param(name, marks=[pytest.mark.slow, pytest.mark.long]) if name in LONG else name
     for name in STAGES
     if name != "densenet201"  # two minutes of compilation: densenet121 with more layers a block, so seen when written
 ]
@@ -185,6 +185,7 @@ def test_parameters_are_the_published_number(name):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["vgg", "densenet"])
 def test_training_is_torchvisions(torchvision_models, family):
     """A small member of each family, in float64."""
@@ -232,6 +233,7 @@ def timm_blocks(stage: str) -> torch.nn.Sequential:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("torchvision_models")  # which timm imports
 @pytest.mark.parametrize(
     ("name", "stage", "shape"),
