@@ -104,7 +104,7 @@ def test_a_wrong_flag_is_one_line(flags, line):
         ),
         (["--config.classifier.mode=head"], ("config.classifier.mode", "config.model.weights")),
         (["--config.data.name=kermany"], ("config.data.dir", "--config.data.dir=DIR")),
-        (["--config.data.subset=(500,20)"], ("asks for 500 NORMAL", "hold 240")),
+        (["--config.data.subset=(500,20)"], ("asks for 500 NORMAL", "240 to draw from")),
         (["--config.gan.batch_size=50"], ("config.gan.batch_size=50", "48 images")),
         (["--config.classifier.batch_size=130"], ("config.classifier.batch_size", "128 im")),
         (["--config.gan.image_size=65"], ("config.gan.image_size=65", "64 pixels")),

@@ -71,17 +71,24 @@ def test_a_package_within_the_checkout_of_something_else_has_no_commit(tmp_path)
     assert found["digest"] == environment.code()["digest"]
 
 
+def of_run(workdir) -> dict:
+    """What a run says of its surroundings, less the memory that it took."""
+    known = runs.load(workdir)["environment"]
+    assert known.pop("peak_memory_gb")["host"] > 0
+    return known
+
+
 def test_a_run_that_goes_on_under_other_code_or_settings_says_so(tiny_flags, tmp_path, warnings, monkeypatch):
     flags = [*tiny_flags, "--config.trials=(1,)", "--config.protocols=('clean',)", "--config.arms=('without_gan',)"]
     done = runs.finish(flags, tmp_path / "run")
-    first = runs.load(done)["environment"]
+    first = of_run(done)
     assert first["code"] == environment.code()
     assert "also" not in first
 
     (done / "results.json").unlink()
     runs.finish(flags, done)
     assert not [line for line in warnings if "other code" in line]
-    assert runs.load(done)["environment"] == first
+    assert of_run(done) == first
 
     (done / "results.json").unlink()
     monkeypatch.setenv("XLA_FLAGS", "--xla_of_another_start=1")
@@ -90,7 +97,7 @@ def test_a_run_that_goes_on_under_other_code_or_settings_says_so(tiny_flags, tmp
     (said,) = [line for line in warnings if "other code or settings" in line]
     assert f"code.digest: {first['code']['digest']} then, another now" in said
     assert "variables.XLA_FLAGS" in said
-    second = runs.load(done)["environment"]
+    second = of_run(done)
     assert second["code"]["digest"] == "another"
     assert second["also"] == [first]
     assert "made under other code or settings" in (done / "report.html").read_text()
