@@ -85,6 +85,7 @@ def test_the_page_has_the_papers_figures_beside_ours(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_four_networks_make_their_gans_once_and_go_on_where_they_stopped(tiny_flags, tmp_path, monkeypatch):
     trained, advance = [], loop.advance
     monkeypatch.setattr(loop, "advance", lambda *args: trained.append(type(args[5])) or advance(*args))
