@@ -334,6 +334,7 @@ def test_no_folder_is_no_cache_without_a_word(kept_in, caplog):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_log_of_a_study_is_quiet_and_a_profile_changes_no_bit(tiny_flags, tmp_path):
     flags = [
         *(*tiny_flags, "--config.gan.cache=", "--config.trials=(0,)", "--config.protocols=('clean',)"),

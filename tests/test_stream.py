@@ -123,6 +123,7 @@ def test_phantoms_are_not_streamed(tiny_flags, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_protocols_and_external_sets(flags, xray_folder, tmp_path, caplog):
     """One study by published folders and by folds, of half of the patients, with external sets and a damaged file.
 

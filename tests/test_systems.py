@@ -295,6 +295,7 @@ def test_predict_names_what_it_cannot_use(study, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_among_the_heads_it_ends_in_the_same_bits(study, tmp_path):
     """SIGKILL while heads train, in a checkpoint that is being written, and when some heads are whole."""
     flags, root = study
