@@ -35,7 +35,7 @@ def scores(results: dict) -> Iterator[Score]:
 
 def rows_of(summary: dict, trials: list[dict], part: str) -> Iterator[tuple]:
     """The rest of a Score, for each of one part."""
-    images = [trial["test"] if part == "test" else trial[part]["images"] for trial in tables.scored_on(trials, part)]
+    images = tables.counted(trials, part)
     for score, mean in summary["mean"].items():
         interval = summary["interval"].get(score) or (None, None)
         procedure = tables.of_procedure(summary, score) or (None, None)

@@ -7,17 +7,15 @@ process may use, so that members with fewer of them would end in other bits than
 
 import os
 import re
-import signal
 import subprocess
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from experiments.sweep import ledger
 from experiments.sweep.ledger import Entry, Sweep
-from pneumojax import cli, runtime
+from pneumojax import cli, loop, runtime
 from pneumojax.errors import BadInput
 from pneumojax.names import printable
 
@@ -75,7 +73,7 @@ def run(sweep: Sweep, entries: Sequence[Entry], free: Sequence[dict[str, str]], 
     ended: they save their states. OSError where the folder cannot be written; then too none is left running.
     """
     queue, free, running, stopping = deque(entries), list(free), [], False
-    with signals() as told:
+    with loop.deferred_signals() as told:
         try:
             while running or (queue and not told):
                 while queue and free and not told:
@@ -92,21 +90,6 @@ def run(sweep: Sweep, entries: Sequence[Entry], free: Sequence[dict[str, str]], 
         except BaseException:
             stop(running)
             raise
-    if told:
-        raise SystemExit(128 + told[0])
-
-
-@contextmanager
-def signals():
-    """Collects SIGTERM and SIGINT, instead of acting on them, while it is open."""
-    told: list[int] = []
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, lambda number, _: told.append(number)) for number in numbers}
-    try:
-        yield told
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def start(sweep: Sweep, entry: Entry, slot: dict[str, str], lock: int) -> Running:

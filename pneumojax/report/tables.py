@@ -83,13 +83,14 @@ def more_parts(run: Run, external: bool) -> list[str]:
 
 def image_counts(trials: list[dict], part: str) -> str:
     """Images of each network: '3 × 125', or one by one where they differ."""
-    counts = [t["test"] if part == "test" else t[part]["images"] for t in scored_on(trials, part)]
+    counts = counted(trials, part)
     return f"{len(counts)} × {counts[0]}" if len(set(counts)) == 1 else ", ".join(map(str, counts))
 
 
-def scored_on(trials: list[dict], part: str) -> list[dict]:
-    """The TRIALs that were scored on a part."""
-    return [t for t in trials if "diverged" not in t and (part == "test" or part in t)]
+def counted(trials: list[dict], part: str) -> list[int]:
+    """Images of a part, for each TRIAL that was scored on it."""
+    whole = [t for t in trials if "diverged" not in t and (part == "test" or part in t)]
+    return [t["test"] if part == "test" else t[part]["images"] for t in whole]
 
 
 def cell(summary: dict, score: str) -> tuple[str, str, str]:
