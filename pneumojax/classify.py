@@ -36,15 +36,17 @@ class TrainState(NamedTuple):
     scaling: dict = {}  # {"mean", "deviation"} [C] that features are standardised by; {} for none; never changed
 
 
-def optimizer(config) -> optax.GradientTransformation:
+def optimizer(config, momentum=0.0, weight_decay=0.0) -> optax.GradientTransformation:
     """What `config.optimizer` makes of a gradient, not scaled by any rate; weight decay on kernels only.
+
+    `momentum` and `weight_decay` are numbers or scalars of a trace; what is kept of a gradient does not depend on them.
 
     It is L2, a part of the gradient, but decoupled in `adamw` (Loshchilov and Hutter 2019). MATLAB's trainer spares its
     biases as well.
     """
-    decay = optax.add_decayed_weights(config.weight_decay, lambda params: jax.tree.map(lambda p: p.ndim > 1, params))
+    decay = optax.add_decayed_weights(weight_decay, lambda params: jax.tree.map(lambda p: p.ndim > 1, params))
     return {
-        "sgd": lambda: optax.chain(decay, optax.trace(config.momentum)),
+        "sgd": lambda: optax.chain(decay, optax.trace(momentum)),
         "adam": lambda: optax.chain(decay, optax.scale_by_adam()),
         "adamw": lambda: optax.chain(optax.scale_by_adam(), decay),
     }[config.optimizer]()
@@ -113,7 +115,7 @@ def train_step(state: TrainState, batch: Batch, key, frozen: dict, recipe: Recip
     Args:
       state: trained parameters, batch statistics, optimiser.
       batch: examples: images, uint8 [N, S, S], or their features, float [N, ...], which are not augmented; labels int32
-        [N]; fields: {"rate"}, the learning rate of this step.
+        [N]; fields: {"rate", "momentum", "weight_decay"}, those of this step.
       key: for augmentation and dropout.
       frozen: {"params", "batch_stats"} that are not trained.
       recipe: model, `config.classifier` and what is trained.
@@ -140,9 +142,10 @@ def train_step(state: TrainState, batch: Batch, key, frozen: dict, recipe: Recip
         return losses.mean(), (logits, {"params": {}, "batch_stats": changed.get("batch_stats", {})})
 
     (loss, (logits, changed)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    updates, opt_state = optimizer(recipe.config).update(gradient, state.opt_state, state.params)
+    rate, momentum, weight_decay = (batch.fields[name] for name in ("rate", "momentum", "weight_decay"))
+    rule = optimizer(recipe.config, momentum, weight_decay)
+    updates, opt_state = rule.update(gradient, state.opt_state, state.params)
     multiples = tuning.rates_of(state.params, recipe.tuning)
-    rate = batch.fields["rate"]
     params = jax.tree.map(
         lambda param, update, multiple: param - rate * multiple * update, state.params, updates, multiples
     )

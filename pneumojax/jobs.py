@@ -1,6 +1,7 @@
 """What is trained, as data: jobs, the groups of them that run at the same time, where they leave their traces."""
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,22 @@ from pneumojax.stage import Stage
 from pneumojax.timings import Timings
 
 
+class Place(NamedTuple):
+    """Where training leaves its traces."""
+
+    workdir: Path
+    writer: Writer
+    timings: Timings
+
+    def checkpoints(self, stage: Stage) -> Path:
+        """The folder of a stage's checkpoints."""
+        return self.workdir / "checkpoints" / stage.name
+
+    def record(self, directory: Path) -> dict[str, str]:
+        """What a checkpoint says of where it belongs: {"place": its folder below `checkpoints`}."""
+        return {"place": str(directory.relative_to(self.workdir / "checkpoints"))}
+
+
 class Job(NamedTuple):
     """One thing to train."""
 
@@ -23,6 +40,7 @@ class Job(NamedTuple):
     start: Callable[[], Any]  # gives the state before the first step, a tree of arrays
     rows: np.ndarray  # int32 [steps, B], of the table
     key: jax.Array  # step n draws from it and n alone
+    place: Place  # of its run
     fields: dict[str, np.ndarray] = {}  # numbers of each step, [steps], for `Batch.fields`
     done: bool = False  # whether nobody asks for its state any more
 
@@ -41,22 +59,6 @@ class Diverged(NamedTuple):
     step: int  # after which it was seen
     metric: str  # the loss's name, `state` or `logits`
     checkpoint: str | None  # the last good one, below the workdir
-
-
-class Place(NamedTuple):
-    """Where training leaves its traces."""
-
-    workdir: Path
-    writer: Writer
-    timings: Timings
-
-    def checkpoints(self, stage: Stage) -> Path:
-        """The folder of a stage's checkpoints."""
-        return self.workdir / "checkpoints" / stage.name
-
-    def record(self, directory: Path) -> dict[str, str]:
-        """What a checkpoint says of where it belongs: {"place": its folder below `checkpoints`}."""
-        return {"place": str(directory.relative_to(self.workdir / "checkpoints"))}
 
 
 def place_of(workdir: Path) -> Place:
@@ -101,12 +103,20 @@ class Group(NamedTuple):
         """The inverse of `at_rest`."""
         return states if len(self.jobs) > 1 else stack([states] * len(self.padded()))
 
-    def directory(self, place: Place) -> Path:
+    @property
+    def places(self) -> list[Place]:
+        """Those of its jobs, each once."""
+        return list({job.place.workdir: job.place for job in self.jobs}.values())
+
+    @property
+    def directory(self) -> Path:
         """Of the checkpoints: those of a job that is alone are its own, several share one while they train."""
+        first = self.jobs[0]
         if len(self.jobs) == 1:
-            return place.checkpoints(self.jobs[0].stage)
-        names = " ".join(job.stage.name for job in self.jobs)
-        return place.workdir / "checkpoints" / "jobs" / hashlib.sha256(names.encode()).hexdigest()[:12]
+            return first.place.checkpoints(first.stage)
+        workdirs = [os.path.relpath(job.place.workdir, first.place.workdir) for job in self.jobs]
+        names = " ".join(f"{own}/{job.stage.name}" for own, job in zip(workdirs, self.jobs, strict=True))
+        return first.place.workdir / "checkpoints" / "jobs" / hashlib.sha256(names.encode()).hexdigest()[:12]
 
 
 def stack(trees: Sequence):

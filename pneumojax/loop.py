@@ -24,7 +24,6 @@ from pneumojax import checkpoint, progress, sharding
 from pneumojax.data import table as tables
 from pneumojax.data.table import Table
 from pneumojax.jobs import Batch, Diverged, Group, Job, Layout, Place, at, groups, say_undivided, stack
-from pneumojax.metrics import Writer
 from pneumojax.progress import Task
 from pneumojax.stage import Stage
 
@@ -95,7 +94,6 @@ def train(
     table: Table,
     constants,
     recipe,
-    place: Place,
     together: bool = False,
     after: Callable[[Stage, int, Any], None] = lambda stage, step, state: None,
 ) -> Iterator[tuple[Job, Any]]:
@@ -107,7 +105,6 @@ def train(
       table: what their rows refer to.
       constants: a tree of arrays for all steps.
       recipe: hashable, with a `config` that has `log_every` and `save_every`, in steps.
-      place: where checkpoints and metrics go.
       together: whether jobs are one more axis of the arrays; else they run in turn, or spread over devices.
       after: called with (stage, steps done, state) each `log_every` steps and at the end, for pictures.
 
@@ -123,26 +120,24 @@ def train(
             if all(job.done for job in group.jobs):
                 continue
             say_undivided(group)
-            diverged = {i: how for i, job in enumerate(group.jobs) if (how := diverged_before(place, job.stage))}
-            own = [place.checkpoints(job.stage) for job in group.jobs]
+            diverged = {i: how for i, job in enumerate(group.jobs) if (how := diverged_before(job.place, job.stage))}
+            own = [job.place.checkpoints(job.stage) for job in group.jobs]
             if all(i in diverged or checkpoint.has(directory, group.steps) for i, directory in enumerate(own)):
                 states = {i: newest(own[i], job.start()) for i, job in enumerate(group.jobs) if i not in diverged}
             else:
-                states = train_group(group, diverged, (step, recipe), table, constants, place, after, task)
+                states = train_group(group, diverged, (step, recipe), table, constants, after, task)
             for index, job in enumerate(group.jobs):
                 yield job, diverged.get(index) or states[index]
 
 
-def train_group(
-    group: Group, diverged: dict, step_and_recipe, table, constants, place: Place, after, task: Task
-) -> dict[int, Any]:
+def train_group(group: Group, diverged: dict, step_and_recipe, table, constants, after, task: Task) -> dict[int, Any]:
     """`train` for one group; `diverged` takes what diverges. Returns: the last states of the others, by their index."""
     recipe = step_and_recipe[1]
     jobs, every = group.padded(), recipe.config.log_every
     put = sharding.spread if group.layout.spread else sharding.replicate
     states, keys = put(stack([job.start() for job in jobs])), put(stack([job.key for job in jobs]))
     rows = np.stack([job.rows for job in jobs], 1)
-    with checkpoint.open_manager(group.directory(place)) as manager, deferred_signals() as received:
+    with checkpoint.open_manager(group.directory) as manager, deferred_signals() as received:
         done, at_rest, record = checkpoint.restore(manager, group.at_rest(states), begin=True)
         states = put(group.running(at_rest))
         window = {name: np.array(values, np.float32) for name, values in record.get("window", {}).items()}
@@ -172,12 +167,12 @@ def train_group(
             first, waiting = end - len(next(iter(fresh.values()))), []
             seen = not_finite(fresh, first)
             if whole:
-                report(group, diverged.keys() | seen, end, window, task, place.writer)
+                report(group, diverged.keys() | seen, end, window, task)
                 window = {}
             due = end % recipe.config.save_every < every or end == group.steps or stopping
             if due:
                 seen |= {i: (end, "state") for i in np.flatnonzero(~jax.device_get(finite(states))) if i not in seen}
-            note_divergence(group, diverged, seen, manager, states, place)
+            note_divergence(group, diverged, seen, manager, states)
             if len(diverged) == len(group.jobs):
                 break
             if whole:
@@ -185,14 +180,17 @@ def train_group(
                     if i not in diverged:
                         after(job.stage, end, at(states, i))
             if due:
-                place.writer.flush()
-                place.timings.flush()
+                for place in group.places:
+                    place.writer.flush()
+                    place.timings.flush()
                 waited = {"window": {name: values.tolist() for name, values in window.items()}}
-                checkpoint.save(manager, end, group.at_rest(states), waited | place.record(group.directory(place)))
+                checkpoint.save(
+                    manager, end, group.at_rest(states), waited | group.jobs[0].place.record(group.directory)
+                )
             if stopping:
                 logging.info("signal %d: %s is saved after step %d", received[0], group.jobs[0].stage.name, end)
                 raise SystemExit(128 + received[0])
-    return keep(group, diverged, states, place)
+    return keep(group, diverged, states)
 
 
 def dispatches(done: int, steps: int, every: int) -> list[tuple[int, int]]:
@@ -221,10 +219,10 @@ def not_finite(metrics: dict[str, np.ndarray], first: int) -> dict[int, tuple[in
     return seen
 
 
-def note_divergence(group: Group, diverged: dict, seen: dict, manager, states, place: Place) -> None:
+def note_divergence(group: Group, diverged: dict, seen: dict, manager, states) -> None:
     """Puts what was seen of jobs into `diverged` and on the disk, and keeps the last good checkpoint of each."""
     for i in sorted(i for i in seen if i < len(group.jobs) and i not in diverged):
-        stage, last = group.jobs[i].stage, manager.latest_step()
+        (stage, place), last = (group.jobs[i].stage, group.jobs[i].place), manager.latest_step()
         own = place.checkpoints(stage)
         if last and len(group.jobs) > 1:  # the others write over the one that they share
             good = checkpoint.restore(manager, group.at_rest(states))[1]
@@ -236,27 +234,27 @@ def note_divergence(group: Group, diverged: dict, seen: dict, manager, states, p
         checkpoint.write_json(record_of_divergence(place, stage), diverged[i]._asdict())
 
 
-def report(group: Group, without, step: int, window: dict[str, np.ndarray], task: Task, writer: Writer) -> None:
+def report(group: Group, without, step: int, window: dict[str, np.ndarray], task: Task) -> None:
     """Tells and writes the mean metrics of a window, [steps, jobs], of all jobs but some; float32 could overflow."""
     text = " ".join(f"{name} {values[:, : len(group.jobs)].mean(dtype=float):.4f}" for name, values in window.items())
     task.tell(f"step {step}/{group.steps} {text}")
     for i, job in enumerate(group.jobs):
         if i not in without:
-            writer.write_scalars(
-                job.stage, step, {name: float(v[:, i].mean(dtype=float)) for name, v in window.items()}
-            )
+            means = {name: float(v[:, i].mean(dtype=float)) for name, v in window.items()}
+            job.place.writer.write_scalars(job.stage, step, means)
 
 
-def keep(group: Group, diverged: dict, states, place: Place) -> dict[int, Any]:
+def keep(group: Group, diverged: dict, states) -> dict[int, Any]:
     """The last states of jobs by their index, each saved as its own, where they shared a checkpoint."""
     last = {i: at(states, i) for i in range(len(group.jobs)) if i not in diverged}
     if len(group.jobs) > 1:
         for i, state in last.items():
+            place = group.jobs[i].place
             own = place.checkpoints(group.jobs[i].stage)
             if not checkpoint.has(own, group.steps):
                 with checkpoint.open_manager(own) as manager:
                     checkpoint.save(manager, group.steps, state, place.record(own))
-        shutil.rmtree(group.directory(place))
+        shutil.rmtree(group.directory)
     return last
 
 

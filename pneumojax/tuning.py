@@ -17,6 +17,7 @@ from pneumojax.errors import BadInput
 
 MODES = ("full", "head", "last_k")
 SCHEDULES = ("constant", "linear", "cosine")
+TRACED = ("learning_rate", "schedule", "warmup", "momentum", "weight_decay")  # of config.classifier: `fields` of a job
 
 Path = tuple[str, ...]
 
@@ -119,3 +120,9 @@ def rates(steps: int, config) -> np.ndarray:
     fraction = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + np.cos(np.pi * done)) / 2}[config.schedule]
     rise = np.minimum(1.0, (step + 1) / max(config.warmup * steps, 1))
     return (config.learning_rate * fraction * rise).astype(np.float32)
+
+
+def fields(steps: int, config) -> dict[str, np.ndarray]:
+    """What a step is told of `config.classifier` as arrays, float32 [steps]: programs do not depend on their values."""
+    constant = {name: np.full(steps, config[name], np.float32) for name in ("momentum", "weight_decay")}
+    return {"rate": rates(steps, config), **constant}

@@ -11,7 +11,10 @@ import sys
 import time
 from pathlib import Path
 
+import jax.numpy as jnp
 from absl import logging
+
+from pneumojax import tuning
 
 ROOT = Path(__file__).parents[1]
 COMPARED = ("results.json", "splits.json", "predictions.csv", "metrics.jsonl", "config.json")
@@ -88,3 +91,10 @@ def ended(process: subprocess.Popen) -> tuple[int, str]:
     """Waits for a process: its exit code and what it printed as errors."""
     stderr = process.communicate(timeout=300)[1]
     return process.returncode, stderr
+
+
+def fields_at(config, rate: float) -> dict:
+    """What one step of a classifier is told, `Batch.fields`."""
+    return {name: jnp.float32(values[0]) for name, values in tuning.fields(1, config).items()} | {
+        "rate": jnp.float32(rate)
+    }

@@ -9,6 +9,7 @@ import optax
 import pytest
 import torch
 from ml_collections import FrozenConfigDict
+from runs import fields_at
 
 from configs import default
 from pneumojax import classify, loop, models, tuning
@@ -70,10 +71,11 @@ def test_it_learns_what_is_to_be_learned_and_starts_from_given_variables(parts, 
         start=lambda: classify.start(recipe, trained),
         rows=loop.epochs(np.arange(30), 8, 40, 0),
         key=jax.random.key(1),
-        fields={"rate": tuning.rates(40, recipe.config)},
+        place=place,
+        fields=tuning.fields(40, recipe.config),
     )
     whole = Table(jnp.asarray(table), labels)
-    [(_, state)] = loop.train(classify.train_step, [job], whole, frozen, recipe, place)
+    [(_, state)] = loop.train(classify.train_step, [job], whole, frozen, recipe)
     jax.tree.map(np.testing.assert_array_equal, before, variables)  # the given ones are not taken
     logits = classify.predict(classify.variables_of(state, frozen), whole, np.arange(30, 40), recipe)
     assert (np.argmax(logits, 1) == labels[30:]).all()
@@ -85,7 +87,7 @@ def test_a_step_is_sgd_with_momentum_and_decay_of_kernels_alone(parts):
     state = classify.start(recipe, trained)
     images, target = jnp.asarray(table[:8]), jnp.asarray(labels[:8])
     step = quick(classify.train_step, static_argnames="recipe")
-    batch = Batch(images, target, {"rate": jnp.float32(0.05)})
+    batch = Batch(images, target, fields_at(recipe.config, 0.05))
     after, metrics = step(state, batch, jax.random.key(0), frozen, recipe=recipe)
 
     def loss_of(params):
@@ -120,11 +122,12 @@ def test_optimisers_are_torchs(name):
     }
     kind, options = kinds[name]
     optimizer = kind(groups, lr=rate, **options)
+    rule = classify.optimizer(config, config.momentum, config.weight_decay)
     with jax.enable_x64(True):  # in float32 Adam's 1 - 0.999 ** t has five digits, of which the root is taken
-        state = classify.optimizer(config).init(jax.tree.map(jnp.asarray, params))
+        state = rule.init(jax.tree.map(jnp.asarray, params))
         for _ in range(10):
             gradient = jax.tree.map(lambda p, t: 2 * (p - t), params, target)
-            updates, state = classify.optimizer(config).update(gradient, state, params)
+            updates, state = rule.update(gradient, state, params)
             params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
             optimizer.zero_grad()
             sum(((p - torch.tensor(target[key])) ** 2).sum() for key, p in theirs.items()).backward()

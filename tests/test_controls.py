@@ -224,7 +224,7 @@ def test_a_step_takes_a_batch_of_real_images_in_the_same_order_and_one_of_the_ex
     nothing = np.zeros(0, int)
     plain = finetune.Fit(stage, np.arange(20), nothing, nothing, 6, nothing, {}, 1, 2, False, nothing)
     with_extra = plain._replace(extra=np.arange(100, 108))
-    jobs = [finetune.job_of(system, system.recipe({}), fit, None) for fit in (plain, with_extra)]
+    jobs = [finetune.job_of(system, system.recipe({}), fit, None, None) for fit in (plain, with_extra)]
     assert jobs[0].rows.shape == (6, 4)
     assert jobs[1].rows[:, :4].tolist() == jobs[0].rows.tolist()
     assert np.sort(jobs[1].rows[:2, 4:].ravel()).tolist() == list(range(100, 108))

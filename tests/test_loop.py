@@ -34,11 +34,11 @@ def decay(state, batch, key, constants, recipe):
     return {"x": x + 0.01 * jax.random.normal(key)}, {"loss": (x * batch.fields.get("scale", 1.0)).mean()}
 
 
-def job(trial: int = 0, **fields) -> Job:
+def job(trial: int = 0, place=None, **fields) -> Job:
     rates = {"rate": np.ones(STEPS, np.float32)} | {k: np.asarray(v, np.float32) for k, v in fields.items()}
     rows = loop.epochs(np.arange(20), 4, STEPS, trial)
     stage = Stage(trial, "clean", arm="toy")
-    return Job(stage, lambda: {"x": jnp.ones(3)}, rows, jax.random.key(trial), rates)
+    return Job(stage, lambda: {"x": jnp.ones(3)}, rows, jax.random.key(trial), place, rates)
 
 
 def run(workdir, jobs=None, **options) -> dict[int, object]:
@@ -46,7 +46,8 @@ def run(workdir, jobs=None, **options) -> dict[int, object]:
     workdir.mkdir(exist_ok=True)
     place = Place(workdir, Writer(workdir, {}), Timings(workdir / ".timings.json"))
     try:
-        trained = loop.train(decay, jobs or [job()], TABLE, jnp.float32(0.5), Recipe(), place, **options)
+        own = [one._replace(place=place) for one in jobs or [job()]]
+        trained = loop.train(decay, own, TABLE, jnp.float32(0.5), Recipe(), **options)
         return {job.stage.trial: s if isinstance(s, Diverged) else np.asarray(s["x"]) for job, s in trained}
     finally:
         place.writer.close()
@@ -183,14 +184,14 @@ def test_a_state_that_is_not_finite_after_the_last_step_is_seen(tmp_path):
     """Its losses were all finite: they are of the state before the step."""
     last = np.ones(STEPS)
     last[-1] = np.inf
-    first = job(0, rate=last, scale=[1.0] * (STEPS - 1) + [0.0])
+    place = Place(tmp_path, Writer(tmp_path, {}), Timings(tmp_path / ".timings.json"))
+    first = job(0, place, rate=last, scale=[1.0] * (STEPS - 1) + [0.0])
 
     def blind(state, batch, key, constants, recipe):
         state, found = decay(state, batch, key, constants, recipe)
         return state, {"loss": jnp.nan_to_num(found["loss"], posinf=0.0)}
 
-    place = Place(tmp_path, Writer(tmp_path, {}), Timings(tmp_path / ".timings.json"))
-    [(_, found)] = loop.train(blind, [first], TABLE, jnp.float32(0.5), Recipe(), place)
+    [(_, found)] = loop.train(blind, [first], TABLE, jnp.float32(0.5), Recipe())
     assert found == Diverged(12, "state", "checkpoints/trial0/clean/toy/6")
 
 
@@ -229,7 +230,7 @@ def test_pictures_are_made_where_metrics_are_written(tmp_path):
 
 def test_the_mean_of_large_losses_is_finite(place):
     window = {"loss": np.full((2, 1), 3e38, np.float32)}
-    loop.report(loop.groups([job()], together=False)[0], set(), 2, window, Task("toy"), place.writer)
+    loop.report(loop.groups([job(0, place)], together=False)[0], set(), 2, window, Task("toy"))
     assert metrics.read(place.workdir)[0]["loss"] == float(np.float32(3e38))
 
 

@@ -29,9 +29,9 @@ def trace(name: str, mode: str = "full", dtype: str = "float32", augmented: bool
     state = jax.eval_shape(lambda trained: classify.start(recipe, trained), trained)
     images = jax.ShapeDtypeStruct((BATCH, SIZE, SIZE), jnp.uint8)
     labels = jax.ShapeDtypeStruct((BATCH,), jnp.int32)
-    rate = jax.ShapeDtypeStruct((), jnp.float32)
+    fields = dict.fromkeys(tuning.fields(1, config), jax.ShapeDtypeStruct((), jnp.float32))
     step = jax.jit(classify.train_step, static_argnames="recipe")
-    return step.trace(state, Batch(images, labels, {"rate": rate}), jax.random.key(0), frozen, recipe=recipe)
+    return step.trace(state, Batch(images, labels, fields), jax.random.key(0), frozen, recipe=recipe)
 
 
 def lowered(traced, *platforms: str) -> str:

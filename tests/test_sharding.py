@@ -41,13 +41,14 @@ else:
     step, frozen = classify.train_step, {"params": {}, "batch_stats": {}}
     start = lambda n: classify.start(recipe, classify.init(jax.random.key(n), model, size))
 table = Table(sharding.replicate(rng.integers(0, 255, (40, size, size), np.uint8)), np.arange(40, dtype=np.int32) % 2)
+place = Place(out, Writer(out, {}), Timings(out / "t.json"))
+fields = {"rate": np.full(steps, 0.01, np.float32)} if kind == "gan" else tuning.fields(steps, config)
 jobs = [
     Job(Stage(n, "clean", gan=kind), lambda n=n: start(n), loop.epochs(np.arange(40), batch, steps, n),
-        jax.random.key(n), {"rate": np.full(steps, 0.01, np.float32)})
+        jax.random.key(n), place, fields)
     for n in range(jobs)
 ]
 pieces = [jobs] if alone == "all" else [[jobs[int(n)]] for n in alone.split(",")]
-place = Place(out, Writer(out, {}), Timings(out / "t.json"))
 advance, where, texts = loop.advance, [], []
 def looked_at(*args):
     if not texts:
@@ -57,7 +58,7 @@ def looked_at(*args):
     where.append([(shard.device.id, shard.data.shape[0], len(leaf)) for shard in leaf.addressable_shards])
     return states, found
 loop.advance = looked_at
-trained = [pair for piece in pieces for pair in loop.train(step, piece, table, frozen, recipe, place)]
+trained = [pair for piece in pieces for pair in loop.train(step, piece, table, frozen, recipe)]
 states = {job.stage.trial: state for job, state in trained}
 found = {f"{n}/{i}": np.asarray(leaf) for n, state in states.items() for i, leaf in enumerate(jax.tree.leaves(state))}
 words = ("all-reduce", "all-gather", "collective-permute", "reduce-scatter", "all-to-all")

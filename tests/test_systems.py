@@ -13,7 +13,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 from ml_collections import FrozenConfigDict
 from PIL import Image
-from runs import bits, call, error_of, finish, start, wait_for
+from runs import bits, call, error_of, fields_at, finish, start, wait_for
 
 from configs import default
 from pneumojax import arms, classify, data, loop, models, predict, pretrained, run, tuning
@@ -70,13 +70,14 @@ def test_heads_on_cached_features_are_those_of_the_plain_way(name, new, begin, p
                 start=lambda: classify.start(recipe, trained),
                 rows=loop.epochs(pool, 4, 8, index),
                 key=jax.random.key(index),
-                fields={"rate": tuning.rates(8, config)},
+                place=place,
+                fields=tuning.fields(8, config),
             )
 
     seen = features.table_of(recipe, variables, table, SIZE)
     assert seen.examples.shape == (48, *features.shape_of(recipe, SIZE))  # three batches of 16
-    plain = [s for _, s in loop.train(classify.train_step, list(jobs("plain")), table, frozen, recipe, place)]
-    joint = [s for _, s in loop.train(classify.train_step, list(jobs("joint")), seen, frozen, recipe, place, True)]
+    plain = [s for _, s in loop.train(classify.train_step, list(jobs("plain")), table, frozen, recipe)]
+    joint = [s for _, s in loop.train(classify.train_step, list(jobs("joint")), seen, frozen, recipe, True)]
     everything = np.arange(40)
     before = classify.predict(variables, table, everything, recipe)
     for one, other in zip(plain, joint, strict=True):
@@ -96,7 +97,7 @@ def test_frozen_layers_keep_their_bits_and_new_ones_move_faster():
         assert chosen.begin == frozen_layers
         trained, frozen = tuning.split(variables, chosen)
         recipe = classify.Recipe(model, config, chosen)
-        batch = Batch(images, labels, {"rate": jnp.float32(1e-3)})
+        batch = Batch(images, labels, fields_at(config, 1e-3))
         state, _ = quick_step(classify.start(recipe, trained), batch, jax.random.key(0), frozen, recipe)
         after = flatten_dict(classify.variables_of(state, frozen))
         before = flatten_dict(variables)
@@ -189,7 +190,7 @@ def test_a_step_in_bfloat16_keeps_its_state_in_float32(name):
     variables, images, recipes = in_dtypes(name)
     recipe = recipes["bfloat16"]
     trained, frozen = tuning.split(variables, recipe.tuning)
-    batch = Batch(images, jnp.array([0, 1, 0, 1]), {"rate": jnp.float32(1e-3)})
+    batch = Batch(images, jnp.array([0, 1, 0, 1]), fields_at(recipe.config, 1e-3))
     state, metrics = quick_step(classify.start(recipe, trained), batch, jax.random.key(0), frozen, recipe)
     assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("float32")}
     assert np.isfinite(metrics["loss"])
@@ -486,7 +487,7 @@ def test_features_are_standardised_by_the_images_that_are_trained_on():
     whole = classify.variables_of(state, tuning.split(variables, chosen)[1])
     by_hand = classify.from_features(recipe, variables, (x - scaling["mean"]) / 4, train=False)
     np.testing.assert_allclose(classify.from_features(recipe, whole, x, train=False), by_hand, rtol=1e-5)
-    batch = Batch(jnp.asarray(x), jnp.array([0, 1]), {"rate": jnp.float32(0.1)})
+    batch = Batch(jnp.asarray(x), jnp.array([0, 1]), fields_at(config, 0.1))
     after, _ = quick_step(state, batch, jax.random.key(0), tuning.split(variables, chosen)[1], recipe)
     assert all(np.array_equal(after.scaling[name], scaling[name]) for name in scaling)
 

@@ -75,7 +75,7 @@ def ours(network: str, task: str, batch: int, size: int, steps: int, dtype: str 
                 "number": np.arange(begin, end, dtype=np.int32)[:, None],
                 "index": tables.index_of(table, rows[begin:end]),
                 "labels": labels[rows[begin:end]],
-                "fields": {"rate": np.full((end - begin, 1), 1e-6, np.float32)},
+                "fields": {name: values[:, None] for name, values in tuning.fields(end - begin, config).items()},
             }
             shared = (table.examples, None, frozen)
             states, _ = loop.advance(states, keys, inputs, shared, classify.train_step, recipe, Layout(False, False))
@@ -85,7 +85,8 @@ def ours(network: str, task: str, batch: int, size: int, steps: int, dtype: str 
     def infer():
         return len(classify.predict(variables, table, np.arange(count), recipe))
 
-    def train_heads():
+    def train_heads(folder: Path):
+        place = Place(folder, Writer(folder, {}), Timings(folder / "timings.json"))
         seen = features.table_of(recipe, variables, table, size)
         jobs = [
             Job(
@@ -93,19 +94,22 @@ def ours(network: str, task: str, batch: int, size: int, steps: int, dtype: str 
                 start=lambda: classify.start(recipe, trained),
                 rows=loop.epochs(own, HEAD_BATCH, len(own) // HEAD_BATCH * EPOCHS, trial),
                 key=jax.random.key(trial),
-                fields={"rate": tuning.rates(len(own) // HEAD_BATCH * EPOCHS, config)},
+                place=place,
+                fields=tuning.fields(len(own) // HEAD_BATCH * EPOCHS, config),
             )
             for trial, (own, _) in enumerate(trials_of())
         ]
-        with tempfile.TemporaryDirectory() as folder:
-            place = Place(Path(folder), Writer(Path(folder), {}), Timings(Path(folder) / "timings.json"))
-            for job, state in loop.train(classify.train_step, jobs, seen, frozen, recipe, place, together=True):
-                test = trials_of()[job.stage.trial][1]
-                classify.predict(classify.variables_of(state, frozen), seen, test, recipe)
-            place.writer.close()
+        for job, state in loop.train(classify.train_step, jobs, seen, frozen, recipe, together=True):
+            test = trials_of()[job.stage.trial][1]
+            classify.predict(classify.variables_of(state, frozen), seen, test, recipe)
+        place.writer.close()
         return 1
 
-    return {"training": train, "inference": infer, "head": train_heads}[task]
+    def heads():
+        with tempfile.TemporaryDirectory() as folder:
+            return train_heads(Path(folder))
+
+    return {"training": train, "inference": infer, "head": heads}[task]
 
 
 def theirs(network: str, task: str, batch: int, size: int, steps: int):
@@ -178,7 +182,12 @@ def theirs(network: str, task: str, batch: int, size: int, steps: int):
         return 1
 
     whole = optimizer_of(module.parameters())
-    return {"training": train, "inference": infer, "head": train_heads}[task]
+
+    def heads():
+        with tempfile.TemporaryDirectory() as folder:
+            return train_heads(Path(folder))
+
+    return {"training": train, "inference": infer, "head": heads}[task]
 
 
 def main() -> None:

@@ -81,7 +81,8 @@ def memory(model: nn.Module, size: int) -> int:
     trained, frozen = tuning.split(variables, recipe.tuning)
     state = jax.eval_shape(partial(classify.start, recipe), trained)
     images = jax.ShapeDtypeStruct((BATCH, size, size), jnp.uint8)
-    batch = Batch(images, jax.ShapeDtypeStruct((BATCH,), jnp.int32), {"rate": jax.ShapeDtypeStruct((), jnp.float32)})
+    fields = dict.fromkeys(tuning.fields(1, config), jax.ShapeDtypeStruct((), jnp.float32))
+    batch = Batch(images, jax.ShapeDtypeStruct((BATCH,), jnp.int32), fields)
     step = jax.jit(classify.train_step, static_argnames="recipe", donate_argnums=0)
     held = step.lower(state, batch, jax.random.key(0), frozen, recipe=recipe).compile().memory_analysis()
     own = held.argument_size_in_bytes + held.output_size_in_bytes - held.alias_size_in_bytes

@@ -67,10 +67,10 @@ def make(
     with cache.alone(list(lacking.values())):
         for stage, entry in lacking.items():  # another run may have made them since
             cache.fetch(entry, stage, images_path(workdir, stage), place)
-        jobs = [job_of(recipe, order, workdir) for order in orders]
+        jobs = [job_of(recipe, order, place) for order in orders]
         sights = {} if all(job.done for job in jobs) else {o.stage: sight_of(o, table, looks) for o in orders}
         show = partial(look, recipe, by_stage, Watch(looks, sights, {}), place)
-        for job, state in loop.train(step, jobs, table, {}, recipe, place, after=show):
+        for job, state in loop.train(step, jobs, table, {}, recipe, after=show):
             stage = job.stage
             if isinstance(state, Diverged):
                 made[stage] = state
@@ -127,7 +127,7 @@ def steps_of(config, order: Order) -> int:
     return config.steps or -(-config.epochs * (len(order.rows) // config.batch_size) // config.d_steps)
 
 
-def job_of(recipe: Recipe, order: Order, workdir: Path) -> Job:
+def job_of(recipe: Recipe, order: Order, place: Place) -> Job:
     """The training of one state."""
     config, key = recipe.config, jax.random.key(order.seed)
     steps = steps_of(config, order)
@@ -136,7 +136,8 @@ def job_of(recipe: Recipe, order: Order, workdir: Path) -> Job:
         start=lambda: fresh(jax.random.fold_in(key, 0), recipe),
         rows=loop.epochs(order.rows, config.batch_size, steps * config.d_steps, order.seed).reshape(steps, -1),
         key=jax.random.fold_in(key, 1),
-        done=images_path(workdir, order.stage).exists(),
+        place=place,
+        done=images_path(place.workdir, order.stage).exists(),
     )
 
 

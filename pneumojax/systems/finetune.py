@@ -37,8 +37,8 @@ class System(NamedTuple):
     facts: dict
 
     def recipe(self, overrides: dict) -> Recipe:
-        """What is compiled, with some fields of config.classifier changed."""
-        config = with_overrides(self.config.classifier, overrides)
+        """What is compiled, with some fields of config.classifier changed; those that jobs bring as arrays are None."""
+        config = FrozenConfigDict({**self.classifier(overrides), **dict.fromkeys(tuning.TRACED)})
         chosen = tuning.choose(self.model, self.config.model.image_size, self.shapes, config, self.new)
         recipe = Recipe(self.model, config, chosen, self.config.model.dtype)
         if config.standardise and not on_features(recipe):
@@ -47,6 +47,10 @@ class System(NamedTuple):
                 "'last_k', no augmentation, and config.classifier.feature_memory"
             )
         return recipe
+
+    def classifier(self, overrides: dict) -> FrozenConfigDict:
+        """config.classifier with some fields changed."""
+        return with_overrides(self.config.classifier, overrides)
 
     def start(self, seed: int) -> dict:
         """{"params", "batch_stats"} to start from."""
@@ -127,46 +131,53 @@ def logits(
     system: System, fits: Sequence[Fit], table: Table, place: Place
 ) -> Iterator[tuple[Fit, np.ndarray | Diverged]]:
     """Trains a network for each fit and predicts with its last state, which is the one to score."""
-    for fit, made in trained(system, fits, table, place):
+    for number, made in logits_of_runs(system, [(fit, place) for fit in fits], table):
+        yield fits[number], made
+
+
+def logits_of_runs(
+    system: System, asked: Sequence[tuple[Fit, Place]], table: Table
+) -> Iterator[tuple[int, np.ndarray | Diverged]]:
+    """`logits` of fits of several runs, whose jobs share programs; of each its number among those that are asked for.
+
+    Runs may differ in `tuning.TRACED` and in seeds, where weights bring all that is frozen.
+    """
+    for number, made in trained(system, asked, table):
         if isinstance(made, Network):
-            made = classify.predict(made.variables, made.seen, fit.tested, made.recipe)
-        yield fit, made
+            made = classify.predict(made.variables, made.seen, asked[number][0].tested, made.recipe)
+        yield number, made
 
 
 def trained(
-    system: System, fits: Sequence[Fit], table: Table, place: Place
-) -> Iterator[tuple[Fit, Network | Diverged]]:
+    system: System, asked: Sequence[tuple[Fit, Place]], table: Table
+) -> Iterator[tuple[int, Network | Diverged]]:
     """Trains a network for each fit that is not done."""
-    with place.timings.of("weights"):
-        keep_start(system, fits, place)
-    by_recipe: dict[Recipe, list[Fit]] = {}
-    for fit in fits:
-        by_recipe.setdefault(system.recipe(fit.overrides), []).append(fit)
+    timings = asked[0][1].timings
+    with timings.of("weights"):
+        for place in {place.workdir: place for _, place in asked}.values():
+            keep_start(system, [fit for fit, own in asked if own.workdir == place.workdir], place)
+    by_recipe: dict[Recipe, list[int]] = {}
+    for number, (fit, _) in enumerate(asked):
+        by_recipe.setdefault(system.recipe(fit.overrides), []).append(number)
     for recipe, own in by_recipe.items():
-        if all(fit.done for fit in own):
+        fits = [asked[number] for number in own]
+        if all(fit.done for fit, _ in fits):
             continue
-        variables = system.start(own[0].init_seed)
+        variables = system.start(fits[0][0].init_seed)
         frozen, seen = tuning.split(variables, recipe.tuning)[1], table
         if on_features(recipe):
-            with place.timings.of("features"):
+            with timings.of("features"):
                 seen = features.table_of(recipe, variables, table, system.config.model.image_size)
-        states = loop.train(
-            classify.train_step,
-            [job_of(system, recipe, fit, seen) for fit in own],
-            seen,
-            frozen,
-            recipe,
-            place,
-            together=on_features(recipe) and recipe.config.mode == "head",
-        )
-        fit_of = {fit.stage: fit for fit in own}
-        for job, state in states:
+        jobs = [job_of(system, recipe, fit, seen, place) for fit, place in fits]
+        number_of = {id(job): number for job, number in zip(jobs, own, strict=True)}
+        together = on_features(recipe) and recipe.config.mode == "head"
+        for job, state in loop.train(classify.train_step, jobs, seen, frozen, recipe, together):
             diverged = isinstance(state, Diverged)
             made = state if diverged else Network(recipe, classify.variables_of(state, frozen), seen)
-            yield fit_of[job.stage], made
+            yield number_of[id(job)], made
 
 
-def job_of(system: System, recipe: Recipe, fit: Fit, table: Table) -> Job:
+def job_of(system: System, recipe: Recipe, fit: Fit, table: Table, place: Place) -> Job:
     """The training of one fit on a table of images or features; of extra images a step takes as many as of the others.
 
     Features are standardised by those of `fit.train` alone, so that arms with the same real images differ in nothing
@@ -184,7 +195,8 @@ def job_of(system: System, recipe: Recipe, fit: Fit, table: Table) -> Job:
         start=lambda: classify.start(recipe, tuning.split(system.start(fit.init_seed), recipe.tuning)[0], scaling),
         rows=rows,
         key=jax.random.key(fit.seed),
-        fields={"rate": tuning.rates(fit.steps, recipe.config)},
+        place=place,
+        fields=tuning.fields(fit.steps, system.classifier(fit.overrides)),
         done=fit.done,
     )
 

@@ -174,7 +174,8 @@ def networks(
 ) -> Iterator[tuple[Fit, Network | Diverged]]:
     """The network of each fit: one of its own that is trained, or the frozen one."""
     if system.own.network == "trained":
-        yield from finetune.trained(system.network, fits, table, place)
+        for number, made in finetune.trained(system.network, [(fit, place) for fit in fits], table):
+            yield fits[number], made
     elif fits:
         finetune.keep_start(system.network, fits, place)
         recipe, size = frozen_recipe(system.network), system.network.config.model.image_size
