@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pneumojax import checkpoint, evaluate, metrics
+import numpy as np
+
+from pneumojax import checkpoint, data, evaluate, metrics, plan
 from pneumojax.evaluate import Prediction
 from pneumojax.jobs import Diverged
 from pneumojax.plan import Plans
@@ -18,8 +20,8 @@ def arms_of(plans: Plans, diverged: dict[Stage, Diverged], config) -> Arms:
     """What is known of arms before they are scored; a classifier's seeds are told where there are several."""
     found: Arms = {}
     several = max(config.gan.seeds, config.classifier.seeds) > 1
-    for plan in plans.values():
-        for first, arm in plan.arms.items():
+    for one in plans.values():
+        for first, arm in one.arms.items():
             known = {"title": arm.title, "against": arm.against, "also": list(arm.also)}
             known |= {"overrides": dict(arm.overrides), "trials": {}}
             for seed in range(config.classifier.seeds):
@@ -115,3 +117,24 @@ def gan_of(config, workdir: Path) -> dict:
                 checkpoint.read_json(path)["step"]
             )
     return {"name": config.gan.name, "losses": dict(sorted(losses.items())), "drawn_from": drawn_from}
+
+
+def data_of(loaded, planned) -> dict:
+    """What results.json says of the images of a study that is loaded and planned."""
+    config, own, images = loaded.config, loaded.own, loaded.images
+    return {
+        "name": config.data.name,
+        "images": len(own.names),
+        "classes": list(config.data.classes),
+        "class_counts": np.bincount(own.labels, minlength=len(config.data.classes)).tolist(),
+        "used": data.counted(own, config.data.classes),
+        "patients": len(set(own.patients)),
+        "patients_unknown": sum(map(str.__eq__, own.names, own.patients)),
+        "external": {part.partition("/")[2]: len(rows) for part, rows in loaded.external.items()},
+        "overlapping_trials": planned.overlapping,
+        "official_groups_on_both_sides": plan.official_groups_on_both_sides(planned.plans),
+        "skipped": list(images.skipped),
+        "left_out": images.left_out,
+        "gray": images.gray,
+        "fingerprint": data.fingerprint(images),
+    }

@@ -72,27 +72,39 @@ def run(config: ConfigDict, workdir: Path, profile: bool = False) -> None:
     cannot be written.
     """
     validate(config)
-    resolved = json.loads(config.to_json())
     traces = workdir / "profile" if profile else None
-    with environment.pinned(), workdirs.claimed(workdir, resolved), shown(traces):
-        if (workdir / "results.json").exists():
+    with environment.pinned(), workdirs.claimed(workdir, resolved(config)), shown(traces):
+        if is_whole(workdir):
             logging.info("%s is whole; nothing to do", workdir)
         else:
             timings = Timings(workdir / ".timings.json")
             loaded = load(frozen(config), timings)
-            planned = plan_of(loaded, workdir)
-            record = plan.record(planned.plans, planned.world.names)
-            begun = workdirs.record_plan(
-                workdir, resolved, record, data.fingerprint(loaded.images), loaded.prepared.facts
-            )
-            environment.record(workdir / "environment.json", offers.own_modules(config), begun)
-            workdirs.write_parameters(workdir, config.model.name, loaded.system, loaded.prepared)
-            place = Place(workdir, Writer(workdir, resolved), timings)
+            planned, place = begin(loaded, config, workdir, timings)
             added = generate(loaded, planned, place)
             diverged = classify(loaded, planned, added, place)
             write(loaded, planned, added, diverged, place)
-            logging.info("whole: %s and %s", workdir / "results.json", workdir / "report.html")
     runs.complain(runs.load(workdir))
+
+
+def resolved(config: ConfigDict) -> dict:
+    """A config as config.json has it."""
+    return json.loads(config.to_json())
+
+
+def is_whole(workdir: Path) -> bool:
+    """Whether a run has ended there."""
+    return (workdir / "results.json").exists()
+
+
+def begin(loaded: Loaded, config: ConfigDict, workdir: Path, timings: Timings) -> tuple[Planned, Place]:
+    """Draws what will be done and writes down what the workdir belongs to. Errors: BadInput before anything is."""
+    planned = plan_of(loaded, workdir)
+    record = plan.record(planned.plans, planned.world.names)
+    seen = data.fingerprint(loaded.images)
+    begun = workdirs.record_plan(workdir, resolved(config), record, seen, loaded.prepared.facts)
+    environment.record(workdir / "environment.json", offers.own_modules(config), begun)
+    workdirs.write_parameters(workdir, config.model.name, loaded.system, loaded.prepared)
+    return planned, Place(workdir, Writer(workdir, resolved(config)), timings)
 
 
 def load(config: FrozenConfigDict, timings: Timings) -> Loaded:
@@ -190,29 +202,40 @@ def generate(loaded: Loaded, planned: Planned, place: Place) -> Additions:
 
 def classify(loaded: Loaded, planned: Planned, added: Additions, place: Place) -> dict[Stage, Diverged]:
     """The logits of all classifiers, each kept in a file of its own. Returns: those that diverged."""
-    diverged, lost = {}, added.lost
-    for fit in planned.fits:
-        rows = np.concatenate([fit.train, fit.extra, fit.tested]).tolist() if lost else []
-        missing = [row for row in rows if row in lost]
-        if missing:
-            diverged[fit.stage] = lost[missing[0]]
+    diverged = without_images(planned, added)
     fits = [fit for fit in planned.fits if fit.stage not in diverged]
-    table = added.table(loaded.real, planned.world.labels)
     if all(fit.done for fit in fits):
         return diverged
+    table = added.table(loaded.real, planned.world.labels)
     with place.timings.of("classifier"):
         for fit, logits in loaded.system.logits(loaded.prepared, fits, table, place):
-            if not isinstance(logits, Diverged) and not np.isfinite(logits).all():
-                last = place.checkpoints(fit.stage) / str(fit.steps)
-                kept = str(last.relative_to(place.workdir)) if last.exists() else None
-                logits = Diverged(fit.steps, "logits", kept)
-            if isinstance(logits, Diverged):
-                diverged[fit.stage] = logits
-                continue
-            tests = planned.arm(fit.stage).tests.items()
-            by_part = {part: logits[np.searchsorted(fit.tested, rows)] for part, rows in tests}
-            checkpoint.write_arrays(logits_path(place.workdir, fit.stage), **by_part)
+            if how := keep(planned, fit, logits, place):
+                diverged[fit.stage] = how
     return diverged
+
+
+def without_images(planned: Planned, added: Additions) -> dict[Stage, Diverged]:
+    """The classifiers that cannot be, since a GAN whose images they want diverged, and how that did."""
+    lost, found = added.lost, {}
+    for fit in planned.fits if lost else ():
+        missing = [row for row in np.concatenate([fit.train, fit.extra, fit.tested]).tolist() if row in lost]
+        if missing:
+            found[fit.stage] = lost[missing[0]]
+    return found
+
+
+def keep(planned: Planned, fit: Fit, logits: np.ndarray | Diverged, place: Place) -> Diverged | None:
+    """Writes the logits of a classifier, a part of its tests an array. Returns: how it diverged, if it did."""
+    if not isinstance(logits, Diverged) and not np.isfinite(logits).all():
+        last = place.checkpoints(fit.stage) / str(fit.steps)
+        kept = str(last.relative_to(place.workdir)) if last.exists() else None
+        logits = Diverged(fit.steps, "logits", kept)
+    if isinstance(logits, Diverged):
+        return logits
+    tests = planned.arm(fit.stage).tests.items()
+    by_part = {part: logits[np.searchsorted(fit.tested, rows)] for part, rows in tests}
+    checkpoint.write_arrays(logits_path(place.workdir, fit.stage), **by_part)
+    return None
 
 
 def logits_path(workdir: Path, stage: Stage) -> Path:
@@ -244,31 +267,16 @@ def real_pixels(loaded: Loaded, world: World, names: Sequence[str]) -> np.ndarra
 
 def write(loaded: Loaded, planned: Planned, added: Additions, diverged: dict[Stage, Diverged], place: Place) -> None:
     """Scores, predictions, worst errors, the page, and results.json last: its being there says that all is whole."""
-    config, own, workdir = loaded.config, loaded.own, place.workdir
+    config, workdir = loaded.config, place.workdir
     place.writer.close()
     with place.timings.of("evaluate"):
         predictions = predictions_of(planned, diverged, workdir)
         arms = results.arms_of(planned.plans, diverged, config)
-        scored = results.scored(arms, predictions, config, len(own.names), planned.overlapping)
+        scored = results.scored(arms, predictions, config, len(loaded.own.names), planned.overlapping)
     facts = {
         "schema": 2,
         "model": config.model.name,
-        "data": {
-            "name": config.data.name,
-            "images": len(own.names),
-            "classes": list(config.data.classes),
-            "class_counts": np.bincount(own.labels, minlength=len(config.data.classes)).tolist(),
-            "used": data.counted(own, config.data.classes),
-            "patients": len(set(own.patients)),
-            "patients_unknown": sum(map(str.__eq__, own.names, own.patients)),
-            "external": {part.partition("/")[2]: len(rows) for part, rows in loaded.external.items()},
-            "overlapping_trials": planned.overlapping,
-            "official_groups_on_both_sides": plan.official_groups_on_both_sides(planned.plans),
-            "skipped": list(loaded.images.skipped),
-            "left_out": loaded.images.left_out,
-            "gray": loaded.images.gray,
-            "fingerprint": data.fingerprint(loaded.images),
-        },
+        "data": results.data_of(loaded, planned),
         "classifier": {"system": config.system.name, **loaded.prepared.facts},
         **scored,
         "gan": results.gan_of(config, workdir) | {"collapsed": added.collapsed},
@@ -282,3 +290,4 @@ def write(loaded: Loaded, planned: Planned, added: Additions, diverged: dict[Sta
         worst.write(workdir, config, scored["protocols"], predictions, pixels)
         report.write(runs.load(workdir, facts), workdir)
         checkpoint.write_json(workdir / "results.json", facts)
+    logging.info("whole: %s and %s", workdir / "results.json", workdir / "report.html")

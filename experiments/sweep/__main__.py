@@ -8,7 +8,7 @@ if __name__ == "__main__":
 import argparse
 from collections.abc import Sequence
 
-from experiments.sweep import ledger, local, members, page, slurm, table
+from experiments.sweep import ledger, local, members, one_program, page, slurm, table
 from experiments.sweep.ledger import Entry, State, Sweep
 from pneumojax import checkpoint, cli
 from pneumojax.errors import BadInput, StudyError
@@ -68,6 +68,12 @@ def flags() -> cli.Parser:
         metavar="OPTIONS",
         help="submit them as a job array, with these options of sbatch, e.g. '--partition=gpu --gres=gpu:1 --time=60'",
     )
+    parser.add_argument(
+        "--together",
+        action="store_true",
+        help="members that differ in rates, momentum, weight decay and seeds alone are jobs of one program, which is "
+        "compiled once, whose features are computed once, and which spreads them over all devices",
+    )
     parser.add_argument("--wait", action="store_true", help="with --slurm: stay until all have ended")
     parser.add_argument("--report", action="store_true", help="write table and page of what is there, at any time")
     for key in page.KEYS:
@@ -77,6 +83,8 @@ def flags() -> cli.Parser:
 
 def required(options, overrides: Sequence[str]) -> tuple[str, Sequence[str], str]:
     """Config, overrides and sweep. Errors: BadInput where one is missing, or a number cannot be."""
+    if options.together and (options.slurm is not None or options.jobs):
+        raise BadInput("--together runs members as one program on this machine; leave --slurm and --jobs out")
     for name, example in (("config", "configs/demo.py"), ("sweep", "'seed=0,1,2'")):
         if not getattr(options, name):
             raise BadInput(f"--{name} is missing; pass e.g. --{name}={example}")
@@ -88,15 +96,16 @@ def required(options, overrides: Sequence[str]) -> tuple[str, Sequence[str], str
 def run(sweep: Sweep, options) -> bool:
     """Runs or submits what is missing. Returns: whether all have ended since."""
     if options.slurm is None:
-        free = local.slots(options.jobs, local.devices())
+        free = [{}] if options.together else local.slots(options.jobs, local.devices())
     else:
         slurm.check_here()
+    grouped = one_program.groups(sweep) if options.together else [[entry] for entry in sweep.entries]
     with checkpoint.held(sweep.out, "--out") as lock:
         ledger.claim(sweep)
         missing = [one for one in sweep.entries if ledger.state_of(sweep, one).name not in ledger.DONE]
         cli.show(printable(f"{sweep.out}: {len(sweep.entries)} members, {len(missing)} to run"))
         if missing and options.slurm is None:
-            local.run(sweep, missing, free, lock.fileno())
+            local.run(sweep, [own for own in grouped if any(one in missing for one in own)], free, lock.fileno())
         elif missing:
             now = missing[: slurm.largest_array()]
             job = slurm.submit(sweep, now, options.slurm, options.jobs)

@@ -101,8 +101,12 @@ def read(out: Path) -> Sweep:
         return Sweep(out, dict(written["base"]), tuple(written["fields"]), entries)
 
 
-def command_of(sweep: Sweep, entry: Entry) -> list[str]:
-    """The command line that runs a member, from wherever it is called."""
+def command_of(sweep: Sweep, *entries: Entry) -> list[str]:
+    """The command line that runs a member, from wherever it is called; of several, that runs them as one program."""
+    if len(entries) > 1:
+        out = os.path.abspath(sweep.out)
+        return [sys.executable, "-m", "experiments.sweep.one_program", out, *(one.id for one in entries)]
+    [entry] = entries
     workdir = os.path.abspath(sweep.out / entry.id)
     return [sys.executable, "-m", "pneumojax.main", *entry.command, f"--workdir={workdir}"]
 

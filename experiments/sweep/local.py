@@ -1,4 +1,4 @@
-"""Members as processes of this machine, some at a time.
+"""Members as processes of this machine, some at a time; or many of them in one process, as jobs of one program.
 
 With GPUs each member has one of its own, by CUDA_VISIBLE_DEVICES, whatever --jobs says: its bits depend on the number
 of devices. On a CPU all members see all cores, and the system shares these out: XLA parts its sums by the cores that a
@@ -7,6 +7,7 @@ process may use, so that members with fewer of them would end in other bits than
 
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections import deque
@@ -23,9 +24,9 @@ POLL = 0.1  # seconds
 
 
 class Running(NamedTuple):
-    """A member that runs."""
+    """Members that run in one process."""
 
-    entry: Entry
+    entries: Sequence[Entry]
     process: subprocess.Popen
     slot: dict[str, str]
 
@@ -60,25 +61,27 @@ def devices() -> list[str]:
     return re.findall(r"^GPU (\d+):", listed, re.MULTILINE)
 
 
-def run(sweep: Sweep, entries: Sequence[Entry], free: Sequence[dict[str, str]], lock: int) -> None:
+def run(sweep: Sweep, groups: Sequence[Sequence[Entry]], free: Sequence[dict[str, str]], lock: int) -> None:
     """Runs members until each has ended, whichever way.
 
     Args:
       sweep: they are of.
-      entries: that are to be run.
+      groups: that are to be run, a process each.
       free: see `slots`.
       lock: descriptor of the file that holds the sweep's folder: members that outlive this process hold it on.
 
     Errors: SystemExit(128 + signal) after SIGTERM or SIGINT, of which the members are told by SIGTERM, when all have
     ended: they save their states. OSError where the folder cannot be written; then too none is left running.
     """
-    queue, free, running, stopping = deque(entries), list(free), [], False
+    queue, free, running, stopping = deque(groups), list(free), [], False
     with loop.deferred_signals() as told:
         try:
             while running or (queue and not told):
                 while queue and free and not told:
                     running.append(start(sweep, queue.popleft(), free.pop(0), lock))
-                    say(f"begun, {len(entries) - len(queue)} of {len(entries)}", running[-1].entry)
+                    first, *others = running[-1].entries
+                    beside = f", and {len(others)} more in one program" if others else ""
+                    say(f"begun, {len(groups) - len(queue)} of {len(groups)}{beside}", first)
                 time.sleep(POLL)
                 if told and not stopping:  # once: a second signal could reach a member that is saving its state
                     stopping = True
@@ -92,12 +95,13 @@ def run(sweep: Sweep, entries: Sequence[Entry], free: Sequence[dict[str, str]], 
             raise
 
 
-def start(sweep: Sweep, entry: Entry, slot: dict[str, str], lock: int) -> Running:
-    """Begins a member. It is in a process group of its own, or Ctrl-C would reach it beside what `run` tells it."""
-    ledger.begin(sweep, entry)
-    with ledger.log_of(sweep, entry).open("ab") as log:
+def start(sweep: Sweep, entries: Sequence[Entry], slot: dict[str, str], lock: int) -> Running:
+    """Begins members. They are in a process group of their own, or Ctrl-C would reach them beside what `run` tells."""
+    for entry in entries:
+        ledger.begin(sweep, entry)
+    with ledger.log_of(sweep, entries[0]).open("ab") as log:
         process = subprocess.Popen(
-            ledger.command_of(sweep, entry),
+            ledger.command_of(sweep, *entries),
             env={**os.environ, **slot},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -105,7 +109,7 @@ def start(sweep: Sweep, entry: Entry, slot: dict[str, str], lock: int) -> Runnin
             process_group=0,
             pass_fds=(lock,),
         )
-    return Running(entry, process, slot)
+    return Running(entries, process, slot)
 
 
 def stop(running: Sequence[Running]) -> None:
@@ -117,11 +121,14 @@ def stop(running: Sequence[Running]) -> None:
 
 
 def ended(sweep: Sweep, one: Running) -> None:
-    """Keeps how a member has ended, and says so."""
-    code = one.process.returncode
-    ledger.end(sweep, one.entry, code if code >= 0 else 128 - code)
-    state = ledger.state_of(sweep, one.entry)
-    say(state.name if state.name in ledger.DONE else f"{state.name}, exit code {state.code}: {state.error}", one.entry)
+    """Keeps how members have ended, and says so. Those that shared a process have the log of the first."""
+    code, first = one.process.returncode, ledger.log_of(sweep, one.entries[0])
+    for entry in one.entries:
+        if entry is not one.entries[0]:
+            shutil.copyfile(first, ledger.log_of(sweep, entry))
+        ledger.end(sweep, entry, code if code >= 0 else 128 - code)
+        state = ledger.state_of(sweep, entry)
+        say(state.name if state.name in ledger.DONE else f"{state.name}, exit code {state.code}: {state.error}", entry)
 
 
 def say(what: str, entry: Entry) -> None:

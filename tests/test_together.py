@@ -1,0 +1,121 @@
+"""Studies that share a program end as they do alone."""
+
+import json
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import runs
+import safetensors.numpy
+
+from experiments.sweep import ledger, one_program
+from experiments.sweep.__main__ import main
+from pneumojax import classify, config, loop, models, pretrained, run, together
+
+ONE = ("--config.trials=(0,)", "--config.protocols=('clean',)", "--config.arms=('without_gan','with_gan')")
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory, tiny_flags) -> list[str]:
+    """Flags of a study that trains the head of a network alone, on features in memory."""
+    variables = classify.init(jax.random.key(3), models.load("squeezenet")(), 48)
+    path = tmp_path_factory.mktemp("weights") / "squeezenet.safetensors"
+    safetensors.numpy.save_file(pretrained.to_torch(jax.tree.map(np.asarray, variables), "squeezenet"), path)
+    own = ("--config.arms=('without_gan',)", "--config.classifier.mode=head", "--config.classifier.standardise=True")
+    return [
+        *tiny_flags,
+        *ONE,
+        *own,
+        "--config.model.name=squeezenet",
+        "--config.model.width=64",
+        f"--config.model.weights={path}",
+    ]
+
+
+def members(flags, folder: Path, *of_each: str) -> list:
+    loaded = [config.load(flags[0].removeprefix("--config="), [*flags[1:], *own.split()]) for own in of_each]
+    return [(one, folder / str(number)) for number, one in enumerate(loaded)]
+
+
+def logits(workdir: Path) -> np.ndarray:
+    found = run.load(workdir).predictions
+    return np.array([found["logit_normal"], found["logit_pneumonia"]])
+
+
+@pytest.mark.slow
+def test_whole_networks_end_in_the_bits_of_runs_alone_whatever_their_seeds_and_rates(tmp_path, tiny_flags, monkeypatch):
+    """In turn on one device, compiled once: the generated images of two seeds lie behind one another in a table."""
+    flags = [*tiny_flags, *ONE]
+    own = ["--config.classifier.learning_rate=1e-2 --config.classifier.weight_decay=0.1", "--config.seed=5"]
+    both = members(flags, tmp_path / "both", *own, f"{own[0]} --config.classifier.momentum=0.5")
+    traced, step = [], classify.train_step
+
+    def counted(*arguments):
+        traced.append(1)
+        return step(*arguments)
+
+    monkeypatch.setattr(classify, "train_step", counted)
+    together.run(both)
+    assert len(traced) == 1
+    monkeypatch.undo()
+    for number, one in enumerate(own):
+        alone = runs.finish([*flags, *one.split()], tmp_path / "alone" / str(number))
+        assert runs.bits(alone) == runs.bits(both[number][1])
+    assert len({json.dumps(runs.bits(workdir)) for _, workdir in both}) == 3
+    together.run(both)  # finds them whole
+
+
+@pytest.mark.slow
+def test_heads_are_an_axis_of_one_program_and_go_on_after_a_signal(tmp_path, head, monkeypatch):
+    own = [f"--config.classifier.learning_rate={rate} --config.classifier.seeds=2" for rate in (1e-3, 1e-2)]
+    alone = [runs.finish([*head, *one.split()], tmp_path / f"alone{n}") for n, one in enumerate(own)]
+    expected = [logits(workdir) for workdir in alone]
+    both, widths, advance = members(head, tmp_path / "both", *own), [], loop.advance
+
+    def interrupted(states, keys, *rest):
+        widths.append(len(keys))
+        if len(widths) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return advance(states, keys, *rest)
+
+    monkeypatch.setattr(loop, "advance", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        together.run(both)
+    assert ended.value.code == 143
+    together.run(both)
+    assert widths == [4] * 6  # two seeds of two rates; six steps, none of them twice
+    for (_, workdir), wanted in zip(both, expected, strict=True):
+        found = logits(workdir)
+        np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+        assert (workdir / "report.html").exists()
+    assert np.abs(expected[0] - expected[1]).max() > 1e-2 * np.abs(expected[0]).max()
+
+
+@pytest.mark.slow
+def test_a_sweep_of_one_program_is_the_sweep_of_its_members(tmp_path, head):
+    grid = "--sweep=classifier.momentum=0.9,0.5;classifier.new_layer_rate=10.0,1.0"
+    assert runs.call(main, *head, grid, f"--out={tmp_path}/out", "--together") == (0, "")
+    sweep = ledger.read(tmp_path / "out")
+    assert [len(group) for group in one_program.groups(sweep)] == [2, 2]
+    assert [ledger.state_of(sweep, entry).name for entry in sweep.entries] == ["whole"] * 4
+    one = sweep.entries[0]
+    alone = runs.finish([head[0], *one.command[1:]], tmp_path / "alone")
+    wanted = logits(alone)
+    np.testing.assert_allclose(logits(tmp_path / "out" / one.id), wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--sweep=data.subset=(12,20),(8,12)",), "no two members can share a program: they differ in data.subset"),
+        (("--sweep=enlarge=2,3",), "and may in classifier.learning_rate, classifier.momentum, classifier.schedule"),
+        (("--sweep=seed=0,1", "--config.system.name=frozen_probe"), "and may in nothing, with this config.system.name"),
+        (("--sweep=seed=0,1", "--jobs=2"), "leave --slurm and --jobs out"),
+    ],
+)
+def test_what_cannot_share_a_program_is_one_line(tmp_path, flags, told):
+    answer = runs.call(main, "--config=configs/demo.py", *flags, f"--out={tmp_path}/out", "--together")
+    assert told in runs.error_of(answer, 2)[0]
+    assert not (tmp_path / "out").exists()
