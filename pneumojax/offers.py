@@ -25,7 +25,17 @@ def arms_of(offer: arms.Offer, protocol: str, config, external) -> dict[str, Arm
             if arm.against in given:
                 why = f"has no place under {protocol} with config.enlarge={config.enlarge}; give None there as well"
             raise BadInput(f"config.arms={config.arms}: {name} counts against {arm.against}, which {why}")
+        if config.gan.flip and not config.classifier.flip and np.isin(arm.extra, made_by_gans(offer)).any():
+            raise BadInput(
+                f"config.gan.flip=True, config.classifier.flip=False: of {name} and {arm.against} one alone would see "
+                "mirrored images; give both or neither"
+            )
     return found
+
+
+def made_by_gans(offer: arms.Offer) -> np.ndarray:
+    """The rows of what GANs made, whatever labels they saw or are given."""
+    return np.concatenate([offer.pooled.generated, offer.control("permuted"), offer.control("shuffled")])
 
 
 def arm_of(word: str, offer: arms.Offer) -> Arm | None:

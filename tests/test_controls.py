@@ -25,7 +25,7 @@ def drawn(words, protocols=("disjoint",), trials=(0,), seeds=1, **fields):
     c = default.get_config()
     c.update({"arms": words, "protocols": protocols, "enlarge": 10.0, "trials": trials})
     c.data.update({"phantom_images": (60, 100), "subset": (20, 30)})
-    c.gan.update({"batch_size": 4, "seeds": seeds})
+    c.gan.update({"batch_size": 4, "seeds": seeds, "flip": False})
     c.classifier.update({"batch_size": 4, "steps": 6})
     c.update(fields)
     images, c = phantom.load(c.data, 8), configs.frozen(c)
@@ -89,6 +89,20 @@ def test_controls_have_no_place_under_the_protocol_paper_nor_without_generated_i
         drawn(("without_gan", "generated"))
     plain = arms_of(drawn(CONTROLS, enlarge=1.0)[0][0, "disjoint"])
     assert list(plain) == ["without_gan", "duplicated", "low_resolution", "classical"]
+
+
+def test_mirrored_images_are_in_both_arms_or_in_none():
+    asked = ("without_gan", "duplicated", "generated", "with_gan")
+    gan, classifier = (default.get_config()[name] for name in ("gan", "classifier"))
+    gan.update({"batch_size": 4, "flip": True})
+    classifier.update({"batch_size": 4, "steps": 6})
+    with pytest.raises(
+        BadInput, match=r"config.gan.flip=True.*of generated and duplicated one alone would see mirrored"
+    ):
+        drawn(asked, gan=gan, classifier=classifier)
+    drawn(("without_gan", "duplicated", "with_gan"), gan=gan, classifier=classifier)  # the paper's way
+    classifier.flip = True
+    drawn(asked, gan=gan, classifier=classifier)
 
 
 def test_what_has_no_place_is_said_and_so_is_a_declared_contrast_that_is_none(caplog):

@@ -1,9 +1,9 @@
 """A sweep as jobs of one program against its members one after another: `python -m experiments.bench.together`.
 
     python -m experiments.bench.together heads --data=DATA --weights=SQUEEZENET     # SqueezeNet's head on real images
-    python -m experiments.bench.together placement --devices=8                      # narrow ResNet-18s, 8 virtual devices
+    python -m experiments.bench.together placement --devices=8          # narrow ResNet-18s, 8 virtual devices
 
-Both are the command of a user, as whole processes in turn: learning rates are swept, both find GANs in the cache and
+Both are the command of a user, as whole processes in turn: learning rates are swept, no GAN is trained, and both find
 programs of no earlier run. With `--devices` they see so many virtual devices of the CPU.
 """
 
