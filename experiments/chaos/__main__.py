@@ -5,14 +5,13 @@
 Prints Markdown. A small study of phantoms runs undisturbed. Then others like it are killed (SIGKILL) five times each,
 in or shortly after a call that is drawn at random among those that the undisturbed one made, and run to their end. A
 row counts the kills in a place and those after which the study was the same: results.json but for times and
-environment, splits, predictions, losses, and every picture, byte for byte. Below: SIGTERM with 30 seconds to end, a
-disk that fills up (root alone can mount one), a file system without locks, a clock that jumps back.
+environment, splits, predictions, losses, and every picture, byte for byte. A tenth of the kills hit a sweep of that
+study alone while it writes its manifest. Below: SIGTERM with 30 seconds to end, a disk that fills up (root alone can
+mount one), a file system without locks, a clock that jumps back.
 """
 
 import argparse
-import errno
 import hashlib
-import importlib
 import json
 import os
 import random
@@ -20,11 +19,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
-from pneumojax import runtime
+from experiments.chaos.child import PLACES
 
 GRACE = 30  # seconds between SIGTERM and SIGKILL, as clusters have it
 KILLS_EACH = 5  # of one study
@@ -42,17 +40,8 @@ FLAGS = [
     *(f"--config.classifier.{field}={value}" for field, value in {"batch_size": 6, "steps": 6}.items()),
     *(f"--config.classifier.{field}={value}" for field, value in {"log_every": 2, "save_every": 4}.items()),
 ]
-PLACES = {  # what is called → where, and how many seconds after the call it may be killed at most
-    "a step of a GAN or classifier": ("pneumojax.loop", "advance", 0.02),
-    "a checkpoint's write": ("pneumojax.checkpoint", "save", 0.1),
-    "a file's write": ("pneumojax.checkpoint", "written", 0.01),
-    "the cache, in": ("pneumojax.gan.cache", "deliver", 0.05),
-    "the cache, out": ("pneumojax.gan.cache", "fetch", 0.05),
-    "losses and sheets": ("pneumojax.metrics", "Writer.flush", 0.01),
-    "between stages": ("pneumojax.study", "classify", 0.01),
-    "scores": ("pneumojax.results", "scored", 0.5),
-    "the page": ("pneumojax.report", "write", 0.5),
-}
+MANIFEST = "a sweep's manifest"
+IN_STUDIES = [place for place in PLACES if place != MANIFEST]
 COMPARED = ("splits.json", "predictions.csv", "metrics.jsonl")
 
 
@@ -66,97 +55,20 @@ def bits(workdir: Path) -> str:
     return digest.hexdigest()
 
 
-# In the child.
-
-
-def wrapped(place: str, before) -> None:
-    """Lets `before()` be called whenever a place is come to."""
-    module, name, _ = PLACES[place]
-    *classes, name = name.split(".")
-    owner = importlib.import_module(module)
-    for one in classes:
-        owner = getattr(owner, one)
-    original = getattr(owner, name)
-
-    def called(*args, **kwargs):
-        before()
-        return original(*args, **kwargs)
-
-    setattr(owner, name, called)
-
-
-def die(place: str, number: int, after: float) -> None:
-    """Kills this process so many seconds after that call of a place."""
-    calls = 0
-
-    def before():
-        nonlocal calls
-        calls += 1
-        if calls == number:
-            threading.Timer(after, os.kill, (os.getpid(), signal.SIGKILL)).start()
-
-    wrapped(place, before)
-
-
-def count(path: str) -> None:
-    """Leaves in a file, at the end, how often each place was come to."""
-    calls = dict.fromkeys(PLACES, 0)
-
-    def counting(place):
-        def before():
-            calls[place] += 1
-            Path(path).write_text(json.dumps(calls))
-
-        return before
-
-    for place in PLACES:
-        wrapped(place, counting(place))
-
-
-def without_locks() -> None:
-    """A file system that has none."""
-    import fcntl
-
-    def flock(file, operation):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    fcntl.flock = flock
-
-
-def clock_jumps(number: int) -> None:
-    """The clock goes back by an hour at that look at it."""
-    looks, now = 0, time.time
-
-    def then():
-        nonlocal looks
-        looks += 1
-        return now() - (3600 if looks > number else 0)
-
-    time.time = then
-
-
-DISTURBED = {"die": die, "count": count, "without_locks": without_locks, "clock_jumps": clock_jumps}
-
-
-def child(disturbance: str, flags: list[str]) -> None:
-    """A study in this process, disturbed: `disturbance` is JSON, [name, arguments…], or empty."""
-    runtime.configure()
-    from pneumojax import main
-
-    if disturbance:
-        name, *arguments = json.loads(disturbance)
-        DISTURBED[name](*arguments)
-    main.main(flags)
-
-
-# In the parent.
-
-
 def begin(workdir: Path, *disturbance) -> subprocess.Popen:
     """A study with a cache of its own beside its workdir."""
-    flags = [*FLAGS, f"--workdir={workdir}", f"--config.gan.cache={workdir.parent / 'cache'}"]
-    given = json.dumps(disturbance) if disturbance else ""
-    command = [sys.executable, "-m", "experiments.chaos", f"--child={given}", "--", *flags]
+    module, where = "pneumojax.main", [f"--workdir={workdir}"]
+    if workdir.name == "sweep":
+        module, where = "experiments.sweep.__main__", [f"--out={workdir}", "--sweep=seed=0"]
+    flags = [*FLAGS, *where, f"--config.gan.cache={workdir.parent / 'cache'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.chaos.child",
+        module,
+        json.dumps(disturbance) if disturbance else "",
+        *flags,
+    ]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
@@ -181,6 +93,24 @@ def killed(rng: random.Random, folder: Path, places: list[str], calls: dict[str,
     if code:
         sys.exit(f"error: killed in {found}, it ended with {code}:\n{said[-2000:]}")
     return found, workdir
+
+
+def killed_in_manifest(rng: random.Random, folder: Path, kills: int) -> tuple[int, Path]:
+    """A sweep of the study, killed in or shortly after its manifest's write: how often it died, and the workdir.
+
+    Members outlive a sweep that is killed, and hold its folder until they have ended: then it is begun again.
+    """
+    died = 0
+    for number in range(kills + 1):
+        disturbance = ("die", MANIFEST, 1, rng.uniform(0, PLACES[MANIFEST][2])) if number < kills else ()
+        while (ending := ended(folder / "sweep", *disturbance))[0] == 2 and "in use by" in ending[1]:
+            time.sleep(1)
+        code, said = ending
+        died += code == -signal.SIGKILL
+        if code not in (0, -signal.SIGKILL):
+            sys.exit(f"error: a sweep killed {died} times ended with {code}:\n{said[-2000:]}")
+    [results] = (folder / "sweep").glob("*/results.json")
+    return died, results.parent
 
 
 def terminated(rng: random.Random, folder: Path, whole: str) -> str:
@@ -241,12 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("flags", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child is not None:
-        child(options.child, options.flags)
-        return
     rng, different = random.Random(options.seed), 0
     with tempfile.TemporaryDirectory() as folder:
         calls = Path(folder, "calls.json")
@@ -254,10 +179,13 @@ def main() -> None:
         if code:
             sys.exit(f"error: undisturbed, it ended with {code}:\n{said[-2000:]}")
         counts, whole = json.loads(calls.read_text()), bits(Path(folder, "whole", "run"))
-        rows = {place: [0, 0] for place in PLACES}
+        died, workdir = killed_in_manifest(rng, Path(tempfile.mkdtemp(dir=folder)), options.kills // 10)
+        alike = bits(workdir) == whole
+        different += not alike
+        rows = {place: [0, 0] for place in IN_STUDIES} | {MANIFEST: [died, died * alike]}
         while (left := options.kills - sum(tried for tried, _ in rows.values())) > 0:
             own = Path(tempfile.mkdtemp(dir=folder))
-            fewest = sorted(PLACES, key=lambda place: (rows[place][0], rng.random()))[: min(KILLS_EACH, left)]
+            fewest = sorted(IN_STUDIES, key=lambda place: (rows[place][0], rng.random()))[: min(KILLS_EACH, left)]
             rng.shuffle(fewest)
             found, workdir = killed(rng, own, fewest, counts)
             alike = bits(workdir) == whole

@@ -1,0 +1,1 @@
+"""Studies that are killed and otherwise disturbed."""
