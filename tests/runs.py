@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,13 @@ from pneumojax import tuning
 
 ROOT = Path(__file__).parents[1]
 COMPARED = ("results.json", "splits.json", "predictions.csv", "metrics.jsonl", "config.json")
+
+
+def printed(title: str) -> list[str]:
+    """The blocks of Python in a section of the README or of a page of docs/, as they are printed there."""
+    pages = [path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))]
+    [section] = (page.split(f"\n## {title}\n")[1].split("\n## ")[0] for page in pages if f"\n## {title}\n" in page)
+    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
 
 
 def load(workdir: Path) -> dict:

@@ -1,12 +1,12 @@
 """An arm of one's own is one function and one word in a config: it is trained, scored, contrasted and on the page."""
 
 import json
-import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from runs import printed
 
 from configs import default
 from experiments import compare
@@ -72,12 +72,6 @@ def without_gan(offer):
 def nowhere(offer):
     return None
 """
-
-
-def printed(title: str) -> list[str]:
-    """The Python of one section of the README."""
-    section = (ROOT / "README.md").read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", section, re.S)
 
 
 @pytest.fixture(scope="module")

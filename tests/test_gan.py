@@ -4,7 +4,6 @@ import hashlib
 import importlib
 import json
 import os
-import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 import torch
 from ml_collections import FrozenConfigDict
 from PIL import Image
+from runs import printed
 from test_gan_contract import check
 
 from configs import default
@@ -441,13 +441,9 @@ def test_real_images_are_flipped_where_the_config_says_so(config):
     assert 3 < sum(mirrored) < 17
 
 
-README = Path(__file__).parents[1] / "README.md"
-
-
 def test_the_gan_of_ones_own_in_the_readme_is_as_it_is_printed(tmp_path, monkeypatch):
     """Its module keeps the contract, its config is read, and its field can be set by a flag and changes the loss."""
-    section = README.read_text().split("\n## A GAN of your own\n")[1].split("\n## ")[0]
-    module, config = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    module, config = printed("A GAN of your own")
     (tmp_path / "gan").mkdir()
     (tmp_path / "gan" / "mine.py").write_text(module)
     (tmp_path / "mine_config.py").write_text(config)

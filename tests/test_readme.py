@@ -1,22 +1,13 @@
-"""README's recipes for a classifier and a system of one's own, run as they are printed."""
+"""The recipes of docs/networks.md for a classifier and a system of one's own, run as they are printed."""
 
 import importlib
 import json
-import re
-from pathlib import Path
 
 import pytest
+from runs import printed
 
 from pneumojax import config, models, run, study, systems
 from pneumojax.errors import BadInput
-
-README = (Path(__file__).parents[1] / "README.md").read_text()
-
-
-def printed(title: str) -> list[str]:
-    """The Python blocks of one of README's sections."""
-    section = README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", section, re.S)
 
 
 @pytest.fixture
