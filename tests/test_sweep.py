@@ -218,7 +218,7 @@ def test_members_that_outlive_a_sweep_hold_its_folder(tmp_path, fake):
     out = tmp_path / "out"
     with checkpoint.held(out, "--out") as lock:
         found = ledger.sweep_of(out, "configs/demo.py", [], members.members("configs/demo.py", [], "seed=4"))
-        running = local.start(found, found.entries[0], {}, lock.fileno())
+        running = local.start(found, found.entries[:1], {}, lock.fileno())
     try:
         runs.wait_for(lambda: list(out.glob("*/waits")), running.process)
         assert "is in use by another process" in runs.error_of(sweep(out, "seed=4"), 2)[0]

@@ -105,7 +105,8 @@ def run(sweep: Sweep, options) -> bool:
         missing = [one for one in sweep.entries if ledger.state_of(sweep, one).name not in ledger.DONE]
         cli.show(printable(f"{sweep.out}: {len(sweep.entries)} members, {len(missing)} to run"))
         if missing and options.slurm is None:
-            local.run(sweep, [own for own in grouped if any(one in missing for one in own)], free, lock.fileno())
+            asked = {one.id for one in missing}
+            local.run(sweep, [own for own in grouped if any(one.id in asked for one in own)], free, lock.fileno())
         elif missing:
             now = missing[: slurm.largest_array()]
             job = slurm.submit(sweep, now, options.slurm, options.jobs)

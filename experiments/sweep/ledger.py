@@ -67,11 +67,11 @@ def claim(sweep: Sweep) -> None:
 
     Errors: BadInput where the folder holds something else, or a sweep with other members.
     """
-    path = sweep.out / "sweep.json"
+    path, known = sweep.out / "sweep.json", {own.id for own in sweep.entries}
     if not path.exists():
         if others := sorted(name for name in os.listdir(sweep.out) if not name.startswith(".")):
             raise BadInput(f"{sweep.out} holds {others[0]} but no sweep.json; choose another --out")
-    elif gone := [one for one in read(sweep.out).entries if one.id not in {own.id for own in sweep.entries}]:
+    elif gone := [one for one in read(sweep.out).entries if one.id not in known]:
         raise BadInput(
             f"{path} is of another sweep: {len(gone)} of its members are not in this one; choose another --out or "
             "give its --config and --sweep, to which members may be added",

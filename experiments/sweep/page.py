@@ -1,5 +1,6 @@
 """sweep.html: a plot a swept field, which member is best by the end of its interval, and what that is worth."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -40,7 +41,7 @@ def write(sweep: Sweep, states: States, asked: dict[str, str]) -> None:
     known = [Point(entry, state, one) for entry, state in states if state.results for one in tidy.scores(state.results)]
     choice = chosen(known, sweep.base, asked)
     points = [point for point in known if all(getattr(point.scored, key) == choice[key] for key in KEYS)]
-    best = best_of(points)
+    best, of_entry = best_of(points), {point.entry.id: point for point in reversed(points)}
     pages.write(
         sweep.out / "sweep.html",
         "experiments.sweep",
@@ -52,7 +53,7 @@ def write(sweep: Sweep, states: States, asked: dict[str, str]) -> None:
         best=best,
         said=verdict(points, best) if best else [],
         figure=plots(sweep, points, best) if points else "",
-        rows=[row(entry, state, next((p for p in points if p.entry == entry), None)) for entry, state in states],
+        rows=[row(entry, state, of_entry.get(entry.id)) for entry, state in states],
     )
 
 
@@ -148,22 +149,38 @@ def plots(sweep: Sweep, points: Sequence[Point], best: Point | None) -> str:
         for alike in groups(field, drawn):
             line = sorted((places[at], drawn[at].scored.mean) for at in alike)
             axes.plot(*zip(*line, strict=True), color="0.8", linewidth=0.8, zorder=1)
-        for at, point in enumerate(drawn):
-            one, colour = point.scored, "C3" if best and point.entry == best.entry else "C0"
-            ends = [[one.mean - one.low], [one.high - one.mean]] if one.low is not None else None
-            marker = "o" if point.state.name == "whole" else "x"
-            axes.errorbar(places[at], one.mean, ends, marker=marker, color=colour, capsize=2, linewidth=1, markersize=4)
+        for style, alike in styles(drawn, best).items():
+            scored = [drawn[at].scored for at in alike]
+            means = np.array([one.mean for one in scored])
+            ends = np.array([(one.mean, one.mean) if one.low is None else (one.low, one.high) for one in scored]).T
+            where = [places[at] for at in alike]
+            options = {"linestyle": "", "capsize": 2, "elinewidth": 1, "markersize": 4, **dict(style)}
+            axes.errorbar(where, means, np.abs(ends - means), **options)
         axes.set_ylabel(drawn[0].scored.score, fontsize=8)
     return figures.encoded(figure)
+
+
+def styles(points: Sequence[Point], best: Point | None) -> dict[tuple, list[int]]:
+    """How members are drawn, as matplotlib's options → those members, by place; all of one style are one call of it."""
+    found: dict[tuple, list[int]] = {}
+    for at, point in enumerate(points):
+        colour = "C3" if best and point.entry.id == best.entry.id else "C0"
+        style = ("marker", "o" if point.state.name == "whole" else "x"), ("color", colour)
+        found.setdefault(style, []).append(at)
+    return found
 
 
 def places_of(values: Sequence[Any]) -> tuple[list[str], list[float]]:
     """Where members stand along a field: its values, and side by side around its number those of the same value."""
     numbers = all(type(value) in (int, float) for value in values)
     order = sorted(set(values)) if numbers else list(dict.fromkeys(map(str, map(plain, values))))
-    own = [order.index(value if numbers else str(plain(value))) for value in values]
-    ranks = [own[:at].count(value) for at, value in enumerate(own)]
-    places = [v + WIDTH * ((rank + 0.5) / own.count(v) - 0.5) for v, rank in zip(own, ranks, strict=True)]
+    number_of = {value: number for number, value in enumerate(order)}
+    own = [number_of[value if numbers else str(plain(value))] for value in values]
+    counts, ranks = Counter(own), [0] * len(order)
+    places = []
+    for number in own:
+        places.append(number + WIDTH * ((ranks[number] + 0.5) / counts[number] - 0.5))
+        ranks[number] += 1
     return [f"{value:g}" if numbers else value for value in order], places
 
 
