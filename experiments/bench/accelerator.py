@@ -132,7 +132,7 @@ COLUMNS = (*PRECISIONS, "PyTorch, compiled", "bf16 / PyTorch", "our peak, GB", "
 def networks(budget: Budget, toy: bool) -> None:
     """Training and inference of the paper's networks, images a second."""
     batch, size, steps = (2, 64, 1) if toy else (128, 224, 20)
-    for task in ("training", "inference"):
+    for task in ("training",) if toy else ("training", "inference"):
         heads(f"{task}, images/s, batch {batch}, {size} pixels", *COLUMNS)
         for network in NETWORKS[1:2] if toy else NETWORKS:
             args = (network, task, batch, size, steps)

@@ -8,7 +8,7 @@ if __name__ == "__main__":
 import argparse
 from collections.abc import Sequence
 
-from experiments.sweep import ledger, local, members, one_program, page, slurm, table
+from experiments.sweep import by_submitit, ledger, local, members, one_program, page, slurm, table
 from experiments.sweep.ledger import Entry, State, Sweep
 from pneumojax import checkpoint, cli
 from pneumojax.errors import BadInput, StudyError
@@ -31,7 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options, overrides = parser.parse_known_args(arguments)
         asked = {key: value for key in page.KEYS if (value := getattr(options, key))}
         if options.report:
-            if overrides or options.config or options.sweep or options.slurm is not None or options.jobs:
+            if (
+                overrides
+                or options.config
+                or options.sweep
+                or options.slurm is not None
+                or options.submitit
+                or options.jobs
+            ):
                 raise BadInput("--report takes --out, --score, --protocol, --arm and --part; leave the others out")
         else:
             found = members.members(*required(options, overrides))
@@ -69,12 +76,17 @@ def flags() -> cli.Parser:
         help="submit them as a job array, with these options of sbatch, e.g. '--partition=gpu --gres=gpu:1 --time=60'",
     )
     parser.add_argument(
+        "--submitit",
+        metavar="OPTIONS",
+        help="submit them by submitit, with parameters of its executor, e.g. 'timeout_min=120,slurm_partition=gpu'",
+    )
+    parser.add_argument(
         "--together",
         action="store_true",
         help="members that differ in rates, momentum, weight decay and seeds alone are jobs of one program, which is "
         "compiled once, whose features are computed once, and which spreads them over all devices",
     )
-    parser.add_argument("--wait", action="store_true", help="with --slurm: stay until all have ended")
+    parser.add_argument("--wait", action="store_true", help="with --slurm and --submitit: stay until all have ended")
     parser.add_argument("--report", action="store_true", help="write table and page of what is there, at any time")
     for key in page.KEYS:
         parser.add_argument(f"--{key}", help="shown on the page; that of the declared contrast if not given")
@@ -83,8 +95,12 @@ def flags() -> cli.Parser:
 
 def required(options, overrides: Sequence[str]) -> tuple[str, Sequence[str], str]:
     """Config, overrides and sweep. Errors: BadInput where one is missing, or a number cannot be."""
-    if options.together and (options.slurm is not None or options.jobs):
+    if options.together and (options.slurm is not None or options.submitit is not None or options.jobs):
         raise BadInput("--together runs members as one program on this machine; leave --slurm and --jobs out")
+    if options.submitit is not None and (options.slurm is not None or options.jobs):
+        raise BadInput("--submitit has its own options; leave --slurm and --jobs out")
+    if options.submitit is not None:
+        by_submitit.parsed(options.submitit)
     for name, example in (("config", "configs/demo.py"), ("sweep", "'seed=0,1,2'")):
         if not getattr(options, name):
             raise BadInput(f"--{name} is missing; pass e.g. --{name}={example}")
@@ -95,18 +111,24 @@ def required(options, overrides: Sequence[str]) -> tuple[str, Sequence[str], str
 
 def run(sweep: Sweep, options) -> bool:
     """Runs or submits what is missing. Returns: whether all have ended since."""
-    if options.slurm is None:
+    here = options.slurm is None and options.submitit is None
+    if here:
         free = [{}] if options.together else local.slots(options.jobs, local.devices())
-    else:
+    elif options.slurm is not None:
         slurm.check_here()
+    else:
+        by_submitit.module()
     grouped = one_program.groups(sweep) if options.together else [[entry] for entry in sweep.entries]
     with checkpoint.held(sweep.out, "--out") as lock:
         ledger.claim(sweep)
         missing = [one for one in sweep.entries if ledger.state_of(sweep, one).name not in ledger.DONE]
         cli.show(printable(f"{sweep.out}: {len(sweep.entries)} members, {len(missing)} to run"))
-        if missing and options.slurm is None:
+        if missing and here:
             asked = {one.id for one in missing}
             local.run(sweep, [own for own in grouped if any(one.id in asked for one in own)], free, lock.fileno())
+        elif missing and options.submitit is not None:
+            job = by_submitit.submit(sweep, missing, options.submitit)
+            cli.show(f"{len(job)} jobs; at any time: python -m experiments.sweep --report --out={sweep.out}")
         elif missing:
             now = missing[: slurm.largest_array()]
             job = slurm.submit(sweep, now, options.slurm, options.jobs)
@@ -115,10 +137,10 @@ def run(sweep: Sweep, options) -> bool:
                     f"{len(now)} are one array, and all that SLURM allows; then the same command submits the others"
                 )
             cli.show(f"job {job}; at any time: python -m experiments.sweep --report --out={sweep.out}")
-    if missing and options.slurm is not None:
+    if missing and not here:
         if not options.wait:
             return False
-        slurm.wait(job)
+        (slurm.wait if options.submitit is None else by_submitit.wait)(job)
     return True
 
 
