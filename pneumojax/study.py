@@ -25,8 +25,9 @@ from pneumojax.evaluate import Prediction
 from pneumojax.gan import watch
 from pneumojax.gan.drawing import Recipe
 from pneumojax.gan.watch import Looks
+from pneumojax.hosts import agreed, first
 from pneumojax.jobs import Diverged, Place
-from pneumojax.metrics import Writer
+from pneumojax.metrics import writer
 from pneumojax.plan import Plans, World
 from pneumojax.progress import shown, task
 from pneumojax.report import worst
@@ -73,9 +74,10 @@ def run(config: ConfigDict, workdir: Path, profile: bool = False) -> None:
     """
     validate(config)
     resolved = json.loads(config.to_json())
-    traces = workdir / "profile" if profile else None
+    traces = workdir / "profile" if profile and first() else None
     with environment.pinned(), workdirs.claimed(workdir, resolved), shown(traces):
-        if (workdir / "results.json").exists():
+        environment.check_alike(resolved)
+        if agreed((workdir / "results.json").exists):
             logging.info("%s is whole; nothing to do", workdir)
         else:
             timings = Timings(workdir / ".timings.json")
@@ -85,14 +87,15 @@ def run(config: ConfigDict, workdir: Path, profile: bool = False) -> None:
             begun = workdirs.record_plan(
                 workdir, resolved, record, data.fingerprint(loaded.images), loaded.prepared.facts
             )
-            environment.record(workdir / "environment.json", offers.own_modules(config), begun)
+            agreed(lambda: environment.record(workdir / "environment.json", offers.own_modules(config), begun))
             workdirs.write_parameters(workdir, config.model.name, loaded.system, loaded.prepared)
-            place = Place(workdir, Writer(workdir, resolved), timings)
+            place = Place(workdir, writer(workdir, resolved), timings)
             added = generate(loaded, planned, place)
             diverged = classify(loaded, planned, added, place)
-            write(loaded, planned, added, diverged, place)
+            if first():
+                write(loaded, planned, added, diverged, place)
             logging.info("whole: %s and %s", workdir / "results.json", workdir / "report.html")
-    runs.complain(runs.load(workdir))
+    agreed(lambda: runs.complain(runs.load(workdir)))
 
 
 def load(config: FrozenConfigDict, timings: Timings) -> Loaded:
@@ -145,7 +148,7 @@ def fit_of(stage: Stage, arm: Arm, groups: np.ndarray, config, workdir: Path) ->
         overrides=arm.overrides,
         init_seed=seed_of(config.seed, *replicate),
         seed=seed_of(config.seed, stage._replace(arm="fit", gan_seed=0).name),
-        done=logits_path(workdir, stage).exists(),
+        done=agreed(logits_path(workdir, stage).exists),
         groups=groups,
     )
 
