@@ -46,7 +46,7 @@ class Address(NamedTuple):
     coordinator: str  # HOST:PORT of process 0
     count: int  # of processes
     number: int  # its own
-    found: bool  # by jax, in what the cluster says
+    method: str = "deactivate"  # of jax, by which it was found in the environment
 
 
 def several() -> bool:
@@ -83,7 +83,7 @@ def start(flag: str | None) -> None:
             address.coordinator,
             address.count,
             address.number,
-            cluster_detection_method=None if address.found else "deactivate",
+            cluster_detection_method=address.method,
             initialization_timeout=int(PATIENCE),
         )
     except (RuntimeError, ValueError) as error:
@@ -105,7 +105,7 @@ def parsed(flag: str) -> Address:
             raise ValueError
     except ValueError:
         raise BadInput(f"{FLAG}={flag!r}: give HOST:PORT,PROCESSES,NUMBER, e.g. {EXAMPLE}") from None
-    return Address(coordinator, count, number, found=False)
+    return Address(coordinator, count, number)
 
 
 def found(anywhere: bool) -> Address | None:
@@ -118,7 +118,7 @@ def found(anywhere: bool) -> Address | None:
                 return None
             port = os.environ.get("JAX_COORDINATOR_PORT")
             coordinator = cluster.get_coordinator_address(int(PATIENCE), port)
-            return Address(coordinator, count, cluster.get_process_id(), found=True)
+            return Address(coordinator, count, cluster.get_process_id(), cluster.name)
     if anywhere:
         raise BadInput(f"{FLAG}: no cluster is told here (SLURM's srun, a TPU pod, MPI); give e.g. {EXAMPLE}")
     return None
