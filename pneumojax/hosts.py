@@ -10,43 +10,30 @@ import itertools
 import os
 import pickle
 import signal
-import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jax._src import clusters, distributed  # the coordinator's client has no public name; Orbax takes it so as well
+from jax._src import distributed  # the coordinator's client has no public name; Orbax takes it so as well
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
-from pneumojax import cli, sharding
+from pneumojax import cli, meeting, sharding
 from pneumojax.errors import BadInput, StudyError, describe
+from pneumojax.meeting import FLAG
 
-FLAG = "--distributed"
-EXAMPLE = f"{FLAG}=node1:12345,2,0"
-PATIENCE = 120.0  # seconds for a coordinator to be there
 LAST_WORDS = 10_000  # milliseconds for all to hear why one ends
 DAYS = 2**31 - 1  # milliseconds for process 0 to do what the others wait for; if it dies, jax ends them
 SMALL = 2**20  # bytes that pass through the coordinator; more pass between devices, ten times as fast
-WITHOUT_FLAG = ("slurm", "gcetpu", "gketpu")  # jax's names of what tells the processes of one run by itself
 
 _numbers = itertools.count()  # of agreements: the same one in all processes
 _leaving = threading.Lock()  # is held by the thread that ends this process
-
-
-class Address(NamedTuple):
-    """Where a process finds the others."""
-
-    coordinator: str  # HOST:PORT of process 0
-    count: int  # of processes
-    number: int  # its own
-    method: str = "deactivate"  # of jax, by which it was found in the environment
 
 
 def several() -> bool:
@@ -69,83 +56,18 @@ def start(flag: str | None) -> None:
     Errors: BadInput where the flag cannot be, the port is in use, the coordinator cannot be reached, or some do not
     come.
     """
-    address = parsed(flag) if flag else found(flag is not None)
+    address = meeting.parsed(flag) if flag else meeting.found(flag is not None)
     if address is None or address.count == 1:
         return
-    host, _, port = address.coordinator.rpartition(":")
-    if address.number == 0:
-        check_free(int(port))
-    else:
-        wait_for(host.strip("[]"), int(port))
+    meeting.meet(address)
     jax.config.update("jax_enable_preemption_service", False)  # or it would take SIGTERM for itself
-    try:
-        jax.distributed.initialize(
-            address.coordinator,
-            address.count,
-            address.number,
-            cluster_detection_method=address.method,
-            initialization_timeout=int(PATIENCE),
-        )
-    except (RuntimeError, ValueError) as error:
-        what = f"{FLAG}: {address.count} processes should meet at {address.coordinator} and did not"
-        raise BadInput(f"{what}: {describe(error)[:200]}; start all of them, each with its own number") from error
+    jax.distributed.initialize(
+        address.coordinator, address.count, address.number, cluster_detection_method=address.method
+    )
     logging.info("process %d of %d, at %s", address.number, address.count, address.coordinator)
     if not first():
         logging.set_verbosity(logging.ERROR)  # what there is to say process 0 says
     threading.Thread(target=listen, name="hosts", daemon=True).start()
-
-
-def parsed(flag: str) -> Address:
-    """What the flag says. Errors: BadInput."""
-    coordinator, *numbers = flag.split(",")
-    host, _, port = coordinator.rpartition(":")
-    try:
-        count, number = map(int, numbers)
-        if not (host and 0 < int(port) < 2**16 and 0 <= number < count):
-            raise ValueError
-    except ValueError:
-        raise BadInput(f"{FLAG}={flag!r}: give HOST:PORT,PROCESSES,NUMBER, e.g. {EXAMPLE}") from None
-    return Address(coordinator, count, number)
-
-
-def found(anywhere: bool) -> Address | None:
-    """What jax finds in the environment. Errors: BadInput where `anywhere` is asked for and it finds nothing."""
-    for cluster in clusters.ClusterEnv._cluster_types:
-        asked = cluster.name in WITHOUT_FLAG or (anywhere and not cluster.opt_in_only_method)
-        if asked and cluster.is_env_present():
-            count = cluster.get_process_count()
-            if count == 1:
-                return None
-            port = os.environ.get("JAX_COORDINATOR_PORT")
-            coordinator = cluster.get_coordinator_address(int(PATIENCE), port)
-            return Address(coordinator, count, cluster.get_process_id(), cluster.name)
-    if anywhere:
-        raise BadInput(f"{FLAG}: no cluster is told here (SLURM's srun, a TPU pod, MPI); give e.g. {EXAMPLE}")
-    return None
-
-
-def check_free(port: int) -> None:
-    """Errors: BadInput where a port is in use here; jax's coordinator would share it with whoever has it."""
-    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-    try:
-        socket.create_server(("", port), family=family, dualstack_ipv6=family == socket.AF_INET6).close()
-    except OSError as error:
-        what = f"{FLAG}: port {port} of process 0 cannot be had ({describe(error)})"
-        raise BadInput(f"{what}; give another one to all processes (JAX_COORDINATOR_PORT under srun)") from error
-
-
-def wait_for(host: str, port: int) -> None:
-    """Waits until process 0 listens. Errors: BadInput where it does not in time."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            socket.create_connection((host, port), timeout=5).close()
-            return
-        except OSError as error:
-            if time.monotonic() > end:
-                what = f"{FLAG}: the coordinator {host}:{port} cannot be reached ({describe(error)})"
-                raise BadInput(f"{what}; start process 0 there, with a port that is open between hosts") from error
-        time.sleep(0.5)
 
 
 def agreed(function: Callable[[], Any]) -> Any:

@@ -7,13 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from runs import ROOT, bits, call, ended, error_of, load, start, wait_for
 
-from pneumojax import hosts, main
+from pneumojax import hosts, main, meeting
 from pneumojax.errors import BadInput
 
 # One trial of one arm: two GANs, each on a device of its own, and a network that is alone, its batches on all devices.
@@ -64,8 +65,8 @@ def ends(processes) -> list[tuple[int, str]]:
 
 @pytest.fixture(scope="module")
 def flags(tiny_flags) -> list[str]:
-    """Less the cache of GANs, which could give to one run what another has made, and a field that the network lacks."""
-    kept = [flag for flag in tiny_flags if "gan.cache" not in flag and "model.width" not in flag]
+    """Less the cache of GANs, which could give to one run what another has made."""
+    kept = [flag for flag in tiny_flags if "gan.cache" not in flag]
     return kept + [f"--config.{field}={value}" for field, value in SMALL.items()]
 
 
@@ -197,22 +198,46 @@ def test_a_port_in_use(tmp_path):
 
 
 def test_a_coordinator_that_cannot_be_reached(tmp_path, monkeypatch):
-    monkeypatch.setattr(hosts, "PATIENCE", 1.0)
+    monkeypatch.setattr(meeting, "PATIENCE", 1.0)
     place = f"127.0.0.1:{free_port()}"
     flags = ["--config=configs/demo.py", f"--distributed={place},2,1", f"--workdir={tmp_path / 'run'}"]
     [line] = error_of(call(main.main, *flags), 2)
     assert line.startswith(f"--distributed: the coordinator {place} cannot be reached (")
 
 
-LONELY = "from pneumojax import hosts, main; hosts.PATIENCE = 3.0; main.main()"
+def test_processes_that_do_not_come(tmp_path, monkeypatch):
+    """Process 0 of three, and one other."""
+    monkeypatch.setattr(meeting, "PATIENCE", 2.0)
+    place = f"127.0.0.1:{free_port()}"
+    other = threading.Thread(target=lambda: said.append(call_of(meeting.parsed(f"{place},3,2"))))
+    said: list[str] = []
+    other.start()
+    flags = ["--config=configs/demo.py", f"--distributed={place},3,0", f"--workdir={tmp_path / 'run'}"]
+    [line] = error_of(call(main.main, *flags), 2)
+    assert line.startswith(
+        "--distributed: of 3 processes 1 did not come within 2 s; start all, each with its own number"
+    )
+    other.join()
+    assert said[0].startswith(f"--distributed: the coordinator {place} does not answer (it ended)")
 
 
-@pytest.mark.slow
-def test_processes_that_do_not_come(tmp_path):
-    """Process 0 of two, alone."""
-    flags = ["--config=configs/demo.py", f"--distributed=127.0.0.1:{free_port()},2,0", f"--workdir={tmp_path / 'run'}"]
-    done = subprocess.run([sys.executable, "-c", LONELY, *flags], cwd=ROOT, capture_output=True, text=True)
-    assert error_of((done.returncode, done.stderr), 2)[0].startswith("--distributed: 2 processes should meet at 127")
+def test_a_number_that_is_given_twice(monkeypatch):
+    monkeypatch.setattr(meeting, "PATIENCE", 5.0)
+    place, said = f"127.0.0.1:{free_port()}", []
+    others = [threading.Thread(target=lambda: said.append(call_of(meeting.parsed(f"{place},3,1")))) for _ in range(2)]
+    for other in others:
+        other.start()
+    assert "calls itself number 1 of 3" in call_of(meeting.parsed(f"{place},3,0"))
+    for other in others:
+        other.join()
+    assert all("does not answer" in line for line in said)
+
+
+def call_of(address: meeting.Address) -> str:
+    """What a process is told that does not meet the others."""
+    with pytest.raises(BadInput) as error:
+        meeting.meet(address)
+    return str(error.value)
 
 
 @pytest.mark.parametrize("value", ["node1", "node1:80,2", "node1:x,2,0", ":80,2,0", "node1:80,2,2", "node1:99999,2,0"])
@@ -234,19 +259,19 @@ def test_srun_needs_no_flag(monkeypatch):
     """A task of one, and a batch script, which is in no step, run as they would without SLURM."""
     for name in (name for name in os.environ if name.startswith(("SLURM_", "JAX_COORDINATOR"))):
         monkeypatch.delenv(name)
-    assert hosts.found(anywhere=False) is None
+    assert meeting.found(anywhere=False) is None
     with pytest.raises(BadInput, match="no cluster is told here"):
-        hosts.found(anywhere=True)
+        meeting.found(anywhere=True)
     for name, value in STEP.items():
         monkeypatch.setenv(name, value)
-    assert hosts.found(anywhere=False) == ("gpu03:61447", 2, 1, "slurm")
+    assert meeting.found(anywhere=False) == ("gpu03:61447", 2, 1, "slurm")
     monkeypatch.setenv("JAX_COORDINATOR_PORT", "12345")
-    assert hosts.found(anywhere=False).coordinator == "gpu03:12345"
+    assert meeting.found(anywhere=False).coordinator == "gpu03:12345"
     monkeypatch.setenv("SLURM_NTASKS", "1")
-    assert hosts.found(anywhere=False) is None
+    assert meeting.found(anywhere=False) is None
     monkeypatch.setenv("SLURM_NTASKS", "2")
     monkeypatch.delenv("SLURM_STEP_NODELIST")
-    assert hosts.found(anywhere=False) is None
+    assert meeting.found(anywhere=False) is None
 
 
 def test_one_process_agrees_with_itself():
