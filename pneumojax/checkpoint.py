@@ -62,11 +62,13 @@ def save(manager: Manager, step: int, state, record: dict | None = None) -> None
 
     Errors: OSError where the disk is full.
     """
-
     if hosts.several():
-        state = sharding.fetched(state)  # by all of them
-    if not hosts.first():
-        return
+        state = sharding.fetched(state)  # by all of them, who then wait: one that ended would end the one that writes
+    hosts.agreed(lambda: saved(manager, step, state, record))
+
+
+def saved(manager: ocp.CheckpointManager, step: int, state, record: dict | None) -> None:
+    """`save` in the process that has the manager."""
 
     def of_disk(number: int) -> OSError:
         return OSError(number, os.strerror(number), str(manager.directory))
