@@ -46,8 +46,9 @@ def first() -> bool:
     return distributed.global_state.process_id == 0
 
 
-def start(flag: str | None) -> None:
-    """Joins the other processes of this run, if there are any; before anything is computed.
+@contextlib.contextmanager
+def joined(flag: str | None) -> Iterator[None]:
+    """Within it this is one of the processes of a run, if there are several; to be entered before anything is computed.
 
     Args:
       flag: HOST:PORT,COUNT,NUMBER; '' for what jax finds in the environment; None for what it finds of SLURM's `srun`
@@ -58,6 +59,7 @@ def start(flag: str | None) -> None:
     """
     address = meeting.parsed(flag) if flag else meeting.found(flag is not None)
     if address is None or address.count == 1:
+        yield
         return
     meeting.meet(address)
     jax.config.update("jax_enable_preemption_service", False)  # or it would take SIGTERM for itself
@@ -67,7 +69,11 @@ def start(flag: str | None) -> None:
     logging.info("process %d of %d, at %s", address.number, address.count, address.coordinator)
     if not first():
         logging.set_verbosity(logging.ERROR)  # what there is to say process 0 says
-    threading.Thread(target=listen, name="hosts", daemon=True).start()
+    listener = threading.Thread(target=listen, name="hosts", daemon=True)
+    listener.start()
+    yield
+    tell(None, None)
+    listener.join()  # or it would wake up, in C++, when the interpreter is gone, which ends the process
 
 
 def agreed(function: Callable[[], Any]) -> Any:
@@ -157,17 +163,23 @@ def lockstep() -> Iterator[None]:
         if not isinstance(ending, SystemExit):
             sys.excepthook(*sys.exc_info())
             why = StudyError(f"process {number} ended: {type(ending).__name__}: {describe(ending)[:200]}")
-        told = pickle.dumps((code, why if isinstance(why, StudyError) else None))
-        with contextlib.suppress(RuntimeError):  # another one was faster, or the coordinator is gone
-            client().key_value_set_bytes("pneumojax/ended", told)
+        tell(code, why if isinstance(why, StudyError) else None)
         leave(code)
 
 
+def tell(code: int | None, why: StudyError | None) -> None:
+    """Tells all processes how this one ends, None for well, unless another one was faster."""
+    with contextlib.suppress(RuntimeError):  # then, or where the coordinator is gone
+        client().key_value_set_bytes("pneumojax/ended", pickle.dumps((code, why)))
+
+
 def listen() -> None:
-    """Waits for another process to end early, says why, and ends this one."""
+    """Waits for a process to end. Where it does so early, says why, and ends this one."""
     try:
         code, why = pickle.loads(client().blocking_key_value_get_bytes("pneumojax/ended", DAYS))
-    except Exception:  # all ended well, or the coordinator is gone, and jax ends this process
+    except RuntimeError:  # the coordinator is gone, and jax ends this process
+        return
+    if code is None:
         return
     time.sleep(1)  # what all run into, as bad input, each says itself
     if why:
@@ -187,5 +199,5 @@ def leave(code: int) -> None:
 
 
 def client():
-    """Of the coordinator; None before `start` and with one process."""
+    """Of the coordinator; None with one process."""
     return distributed.global_state.client

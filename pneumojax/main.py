@@ -32,8 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise BadInput("--config is missing; pass e.g. --config=configs/demo.py")
         loaded = config.load(options.config, overrides)
         workdir = options.workdir or Path("runs", Path(options.config.partition(":")[0]).stem)
-    with hosts.lockstep(), cli.exit_codes(workdir, "--workdir"):
-        hosts.start(options.distributed)
+    with hosts.lockstep(), cli.exit_codes(workdir, "--workdir"), hosts.joined(options.distributed):
         study.run(loaded, workdir, options.profile)
 
 

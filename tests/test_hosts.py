@@ -89,8 +89,7 @@ def job(number):
     start = lambda: {"w": jax.random.normal(jax.random.key(number), (64, 2))}
     return Job(Stage(number, "clean", arm="toy"), start, rows, jax.random.key(number))
 
-with hosts.lockstep(), cli.exit_codes(workdir, "--workdir"):
-    hosts.start(flag or None)
+with hosts.lockstep(), cli.exit_codes(workdir, "--workdir"), hosts.joined(flag or None):
     assert hosts.agreed(lambda: np.arange(300_000) if hosts.first() else 0)[-1] == 299_999  # more than a megabyte
     images = np.random.default_rng(0).integers(0, 255, (40, 8, 8), np.uint8)
     table = Table(sharding.replicate(images), np.arange(40, dtype=np.int32) % 2)
