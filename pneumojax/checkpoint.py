@@ -18,6 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from pneumojax import hosts, sharding
 from pneumojax.errors import BadInput, describe
 from pneumojax.paths import named
 
@@ -29,13 +30,28 @@ DAMAGED += (zipfile.BadZipFile, zlib.error)
 OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO)
 
 
-def open_manager(directory: Path) -> ocp.CheckpointManager:
+Manager = ocp.CheckpointManager | None  # None in all processes but the first, which are told what it finds
+
+
+def open_manager(directory: Path, create: bool = True) -> contextlib.AbstractContextManager[Manager]:
     """The checkpoints of one stage. Saves are synchronous: none is lost if the process ends right after one."""
-    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-    return ocp.CheckpointManager(directory.absolute(), options=options)
+    if not hosts.first():
+        return contextlib.nullcontext()
+    fields = {"max_to_keep": 1 if create else None, "enable_async_checkpointing": False, "create": create}
+    if hosts.several():  # Orbax is to wait for nobody, and makes no folder then
+        if create:
+            directory.mkdir(parents=True, exist_ok=True)
+        alone = {"primary_host": 0, "active_processes": {0}, "barrier_sync_key_prefix": "first"}
+        fields |= {"create": False, "multiprocessing_options": ocp.options.MultiprocessingOptions(**alone)}
+    return ocp.CheckpointManager(directory.absolute(), options=ocp.CheckpointManagerOptions(**fields))
 
 
-def save(manager: ocp.CheckpointManager, step: int, state, record: dict | None = None) -> None:
+def latest(manager: Manager) -> int | None:
+    """The step of the newest checkpoint."""
+    return hosts.agreed(lambda: manager.latest_step())
+
+
+def save(manager: Manager, step: int, state, record: dict | None = None) -> None:
     """Saves a tree of arrays under a step, and a record that JSON can hold, to which it adds the digest of the arrays.
 
     Args:
@@ -46,6 +62,13 @@ def save(manager: ocp.CheckpointManager, step: int, state, record: dict | None =
 
     Errors: OSError where the disk is full.
     """
+    if hosts.several():
+        state = sharding.fetched(state)  # by all of them, who then wait: one that ended would end the one that writes
+    hosts.agreed(lambda: saved(manager, step, state, record))
+
+
+def saved(manager: ocp.CheckpointManager, step: int, state, record: dict | None) -> None:
+    """`save` in the process that has the manager."""
 
     def of_disk(number: int) -> OSError:
         return OSError(number, os.strerror(number), str(manager.directory))
@@ -75,7 +98,7 @@ def digest(state) -> str:
     return hashed.hexdigest()
 
 
-def restore(manager: ocp.CheckpointManager, state, begin: bool = False) -> tuple[int, Any, dict]:
+def restore(manager: Manager, state, begin: bool = False) -> tuple[int, Any, dict]:
     """The newest state, with shapes, dtypes and shardings of the `state` given.
 
     Args:
@@ -88,6 +111,23 @@ def restore(manager: ocp.CheckpointManager, state, begin: bool = False) -> tuple
     Errors: BadInput where a checkpoint must be there and is not, or where it is damaged, of another tree or of another
     place. One of an earlier version, without a digest, is believed.
     """
+    if not hosts.several():
+        return restored(manager, state, begin)
+
+    def in_memory() -> tuple[int, list[np.ndarray], dict]:
+        step, found, record = restored(manager, sharding.described(state), begin)
+        return step, jax.device_get(jax.tree.leaves(found)) if step or not begin else [], record
+
+    step, arrays, record = hosts.agreed(in_memory)
+    if begin and not step:
+        return 0, state, {}
+    leaves, tree = jax.tree.flatten(state)
+    placed = [sharding.placed(array, leaf.sharding) for array, leaf in zip(arrays, leaves, strict=True)]
+    return step, jax.tree.unflatten(tree, placed), record
+
+
+def restored(manager: ocp.CheckpointManager, state, begin: bool) -> tuple[int, Any, dict]:
+    """`restore` in the process that has the manager."""
     check_open(Path(manager.directory))
     step = manager.latest_step()
     if step is None:
@@ -111,12 +151,16 @@ def restore(manager: ocp.CheckpointManager, state, begin: bool = False) -> tuple
 
 def read(directory: Path, state) -> Any:
     """The newest state in a folder, of which nothing is changed nor made. Errors: BadInput as `restore` has them."""
+    hosts.agreed(lambda: check_there(directory))
+    with open_manager(directory, create=False) as manager:
+        return restore(manager, state)[1]
+
+
+def check_there(directory: Path) -> None:
+    """Errors: BadInput where there is no folder of checkpoints, or it may not be read."""
     check_open(directory)
     if not directory.is_dir():
         raise missing(directory)
-    options = ocp.CheckpointManagerOptions(create=False, enable_async_checkpointing=False)
-    with ocp.CheckpointManager(directory.absolute(), options=options) as manager:
-        return restore(manager, state)[1]
 
 
 def check_open(directory: Path) -> None:
@@ -146,17 +190,26 @@ def missing(directory: Path) -> BadInput:
 
 def has(directory: Path, step: int) -> bool:
     """Whether the checkpoint of a step is there, whole."""
-    return (directory / str(step)).is_dir()
+    return hosts.agreed((directory / str(step)).is_dir)
+
+
+def remove(directory: Path) -> None:
+    """Removes a folder of checkpoints."""
+    if hosts.first():
+        shutil.rmtree(directory)
 
 
 @contextlib.contextmanager
 def held(folder: Path, flag: str):
-    """Makes a folder and holds it for this process; where the file system has no locks, that is said.
+    """Makes a folder and holds it for this process, the first of several; where it has no locks, that is said.
 
     Yields: the file that is locked; processes that inherit it hold the folder too.
 
     Errors: BadInput where another process holds it, which names the `flag`.
     """
+    if not hosts.first():
+        yield None
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as lock:
         try:
@@ -188,9 +241,10 @@ def written(path: Path):
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file, whole or not at all."""
-    with written(path) as file:
-        file.write(content)
+    """Writes a file, whole or not at all; of several processes the first does."""
+    if hosts.first():
+        with written(path) as file:
+            file.write(content)
 
 
 def write_json(path: Path, value) -> None:
@@ -224,9 +278,10 @@ def record_of_run(path: Path, flag: str = "--workdir"):
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Writes named arrays as one `.npz`, without a copy of them in memory."""
-    with written(path) as file:
-        np.savez(file, **arrays)
+    """Writes named arrays as one `.npz`, without a copy of them in memory; of several processes the first does."""
+    if hosts.first():
+        with written(path) as file:
+            np.savez(file, **arrays)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -177,4 +177,4 @@ def predict(variables, table: Table, rows: np.ndarray, recipe: Recipe, compute=l
     for examples, index in progress.over(fed, "predictions", len(padded), size):
         pieces.append(compute(variables, examples, table.generated, index, recipe))
         jax.block_until_ready(pieces[-2:][0])  # one batch late, so that what is counted is done
-    return np.concatenate(jax.device_get(pieces))[: len(rows)]
+    return np.concatenate(sharding.fetched(pieces))[: len(rows)]

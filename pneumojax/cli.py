@@ -6,6 +6,7 @@ import logging as python_logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ UNNAMED = {*WRITE_ERRNOS, errno.EIO, errno.ESTALE}
 NO_FOLDER = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT}
 
 OURS = f"{Path(__file__).parent}/"
+
+_words, _said = threading.Lock(), threading.Event()  # who says why this process ends, and whether it did so itself
 
 python_logging.getLogger("matplotlib").setLevel(python_logging.ERROR)  # or its import warns where there is no home
 
@@ -83,13 +86,27 @@ def drop_output() -> None:
 
 
 def fail(error: StudyError) -> None:
-    """Prints the `error:` line, its details indented, and exits with the error's code. Names can forge neither."""
+    """Prints the `error:` line, its details indented, and exits with the error's code."""
+    with _words:
+        _said.set()
+        say(error)
+    raise SystemExit(error.exit_code) from error
+
+
+def say_for_another(error: StudyError) -> None:
+    """Prints the error of another process that this one ends with, unless it has an own; nothing is said after it."""
+    _words.acquire()
+    if not _said.is_set():
+        say(error)
+
+
+def say(error: StudyError) -> None:
+    """Prints the `error:` line, its details indented. Names can forge neither."""
     with suppress(OSError):
         logging.flush()
         if sys.stderr:  # None where it is closed
             lines = (f"error: {printable(error)}", *(f"  {printable(line)}" for line in error.details))
             print(*lines, sep="\n", file=sys.stderr, flush=True)
-    sys.exit(error.exit_code)
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def features(images, variables, network: Network, batch_size: int) -> np.ndarray
     count = len(images)
     rows = np.resize(np.arange(count), (-(-count // batch_size), batch_size))
     pieces = [features_of(variables, images[some], network) for some in rows]
-    return np.concatenate(jax.device_get(pieces))[:count]
+    return np.concatenate(sharding.fetched(pieces))[:count]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

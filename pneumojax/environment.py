@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -14,7 +15,7 @@ import jax
 from absl import logging
 from flax.traverse_util import flatten_dict
 
-from pneumojax import checkpoint, programs
+from pneumojax import checkpoint, hosts, programs
 from pneumojax.errors import BadInput, describe
 from pneumojax.runtime import PINNED, SET_ASIDE
 
@@ -70,6 +71,16 @@ def check_devices() -> None:
             f"{', '.join(f'{name}={value!r}' for name, value in asked.items()) or 'jax'}: there are none of these "
             f"devices ({describe(error)}); {remedy}give {'=cpu, '.join(asked or ASKING[:1])}=cpu"
         ) from error
+
+
+def check_alike(config: dict) -> None:
+    """Errors: BadInput where the processes of a run differ in devices, config or code; they are connected then."""
+    if hosts.several():
+        hosts.check_alike("count of devices", jax.local_device_count(), "give each as many")
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+        hosts.check_alike("config", digest, "give each the same --config and fields")
+        hosts.check_alike("code", code()["digest"], "give each the same version of pneumojax")
+        hosts.stopping(())  # at the first sum gloo waits 30 s for the others, later as long as it takes
 
 
 def settings() -> dict:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from pneumojax import sharding
 from pneumojax.metrics import Writer
 from pneumojax.stage import Stage
 from pneumojax.timings import Timings
@@ -135,7 +136,7 @@ def at(tree, index: int):
 
 @partial(jax.jit, static_argnames="index")
 def _at(tree, index: int):
-    return jax.tree.map(lambda leaf: leaf[index], tree)
+    return sharding.whole(jax.tree.map(lambda leaf: leaf[index], tree))
 
 
 def layout_of(count: int, together: bool) -> Layout:

@@ -7,9 +7,6 @@ A job is a state, the rows that each of its steps takes, and a key. What a step 
 compiled once with its static `recipe`. Checkpoints, metrics, signals and what is no longer finite are dealt with here.
 """
 
-import contextlib
-import shutil
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from pneumojax import checkpoint, progress, sharding
+from pneumojax import checkpoint, hosts, progress, sharding
 from pneumojax.data import table as tables
 from pneumojax.data.table import Table
 from pneumojax.jobs import Batch, Diverged, Group, Job, Layout, Place, at, groups, say_undivided, stack
@@ -78,7 +75,9 @@ def advance(states, keys, inputs, shared, step, recipe, layout: Layout):
 
         return scan(one, states, inputs)
 
-    return (sharding.each_its_own(on_a_device) if layout.spread else on_a_device)(states, keys, inputs, shared)
+    if layout.spread:
+        return sharding.each_its_own(on_a_device)(states, keys, inputs, shared)
+    return sharding.whole(on_a_device(states, keys, inputs, shared))
 
 
 @jax.jit
@@ -137,7 +136,7 @@ def train_group(group: Group, diverged: dict, step_and_recipe, table, constants,
     put = sharding.spread if group.layout.spread else sharding.replicate
     states, keys = put(stack([job.start() for job in jobs])), put(stack([job.key for job in jobs]))
     rows = np.stack([job.rows for job in jobs], 1)
-    with checkpoint.open_manager(group.directory) as manager, deferred_signals() as received:
+    with checkpoint.open_manager(group.directory) as manager, hosts.deferred_signals() as received:
         done, at_rest, record = checkpoint.restore(manager, group.at_rest(states), begin=True)
         states = put(group.running(at_rest))
         window = {name: np.array(values, np.float32) for name, values in record.get("window", {}).items()}
@@ -158,11 +157,11 @@ def train_group(group: Group, diverged: dict, step_and_recipe, table, constants,
             waiting.append(metrics)
             jax.block_until_ready(waiting[-2:][0])  # one step late, so that a signal waits for no more
             task.advance(rows[begin:end, : len(group.jobs)].size)
-            stopping = bool(received)  # a signal from here on, while pictures are made, waits for the next step
+            stopping = hosts.stopping(received)  # a signal from here on, in pictures, waits for the next step
             whole = end % every == 0 or end == group.steps
             if not (whole or stopping):
                 continue
-            fresh = joined(jax.device_get(waiting))
+            fresh = joined(sharding.fetched(waiting))
             window = joined([window, fresh]) if window else fresh
             first, waiting = end - len(next(iter(fresh.values()))), []
             seen = not_finite(fresh, first)
@@ -171,7 +170,7 @@ def train_group(group: Group, diverged: dict, step_and_recipe, table, constants,
                 window = {}
             due = end % recipe.config.save_every < every or end == group.steps or stopping
             if due:
-                seen |= {i: (end, "state") for i in np.flatnonzero(~jax.device_get(finite(states))) if i not in seen}
+                seen |= {i: (end, "state") for i in np.flatnonzero(~sharding.fetched(finite(states))) if i not in seen}
             note_divergence(group, diverged, seen, manager, states)
             if len(diverged) == len(group.jobs):
                 break
@@ -188,8 +187,8 @@ def train_group(group: Group, diverged: dict, step_and_recipe, table, constants,
                     manager, end, group.at_rest(states), waited | group.jobs[0].place.record(group.directory)
                 )
             if stopping:
-                logging.info("signal %d: %s is saved after step %d", received[0], group.jobs[0].stage.name, end)
-                raise SystemExit(128 + received[0])
+                logging.info("signal %d: %s is saved after step %d", stopping, group.jobs[0].stage.name, end)
+                raise SystemExit(128 + stopping)
     return keep(group, diverged, states)
 
 
@@ -222,7 +221,7 @@ def not_finite(metrics: dict[str, np.ndarray], first: int) -> dict[int, tuple[in
 def note_divergence(group: Group, diverged: dict, seen: dict, manager, states) -> None:
     """Puts what was seen of jobs into `diverged` and on the disk, and keeps the last good checkpoint of each."""
     for i in sorted(i for i in seen if i < len(group.jobs) and i not in diverged):
-        (stage, place), last = (group.jobs[i].stage, group.jobs[i].place), manager.latest_step()
+        (stage, place), last = (group.jobs[i].stage, group.jobs[i].place), checkpoint.latest(manager)
         own = place.checkpoints(stage)
         if last and len(group.jobs) > 1:  # the others write over the one that they share
             good = checkpoint.restore(manager, group.at_rest(states))[1]
@@ -254,17 +253,22 @@ def keep(group: Group, diverged: dict, states) -> dict[int, Any]:
             if not checkpoint.has(own, group.steps):
                 with checkpoint.open_manager(own) as manager:
                     checkpoint.save(manager, group.steps, state, place.record(own))
-        shutil.rmtree(group.directory)
+        checkpoint.remove(group.directory)
     return last
 
 
 def diverged_before(place: Place, stage: Stage) -> Diverged | None:
     """How a stage diverged, if an earlier start of this run saw it. Errors: BadInput where the record is damaged."""
     path = record_of_divergence(place, stage)
-    if not path.exists():
-        return None
-    with checkpoint.record_of_run(path):
-        return Diverged(**checkpoint.read_json(path))
+
+    def read() -> Diverged | None:
+        if not path.exists():
+            return None
+        with checkpoint.record_of_run(path):
+            return Diverged(**checkpoint.read_json(path))
+
+    how = hosts.agreed(read)
+    return how and Diverged(*how)
 
 
 def record_of_divergence(place: Place, stage: Stage) -> Path:
@@ -276,20 +280,3 @@ def record_of_divergence(place: Place, stage: Stage) -> Path:
 def newest(directory: Path, target):
     """The newest state in a directory, as a tree like `target`. Errors: BadInput where there is none."""
     return checkpoint.read(directory, sharding.replicate(target))
-
-
-@contextlib.contextmanager
-def deferred_signals():
-    """Collects SIGTERM and SIGINT, instead of acting on them, while it is open."""
-    received: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: received.append(number))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if received:
-        raise SystemExit(128 + received[0])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from absl import app
 
-from pneumojax import cli, config, study
+from pneumojax import cli, config, hosts, study
 from pneumojax.errors import BadInput
 
 
@@ -18,6 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--profile", action="store_true", help="also trace some steps of each kind, into WORKDIR/profile"
     )
+    parser.add_argument(
+        hosts.FLAG,
+        nargs="?",
+        const="",
+        metavar="HOST:PORT,PROCESSES,NUMBER",
+        help="one of several processes, of which number 0 is at HOST:PORT; without a value as jax finds them",
+    )
     cli.show_log()
     with cli.exit_codes():
         options, overrides = parser.parse_known_args(arguments)
@@ -25,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise BadInput("--config is missing; pass e.g. --config=configs/demo.py")
         loaded = config.load(options.config, overrides)
         workdir = options.workdir or Path("runs", Path(options.config.partition(":")[0]).stem)
-    with cli.exit_codes(workdir, "--workdir"):
+    with hosts.lockstep(), cli.exit_codes(workdir, "--workdir"), hosts.joined(options.distributed):
         study.run(loaded, workdir, options.profile)
 
 

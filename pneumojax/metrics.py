@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pneumojax import checkpoint
+from pneumojax import checkpoint, hosts
 from pneumojax.board import Board
 from pneumojax.errors import BadInput
 from pneumojax.stage import Stage
@@ -82,6 +82,27 @@ class Writer:
         rows = sorted(read(self._workdir), key=lambda row: (parted(row)[1], row["step"], "grid" in row))
         lines = "".join(f"{json.dumps(row)}\n" for row in rows)
         checkpoint.write_bytes(self._workdir / "metrics.jsonl", lines.encode())
+
+
+class Silent(Writer):
+    """What processes beside the first have: it checks the names of metrics, and writes nothing."""
+
+    def __init__(self, workdir: Path):
+        self._workdir = workdir
+
+    def _write(self, row: dict) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def writer(workdir: Path, hparams: dict) -> Writer:
+    """That of this process."""
+    return Writer(workdir, hparams) if hosts.first() else Silent(workdir)
 
 
 def parted(row: dict) -> tuple[int, Stage, dict]:

@@ -17,6 +17,7 @@ from typing import Any
 from absl import logging
 from tqdm import tqdm
 
+from pneumojax import hosts
 from pneumojax.names import printable
 from pneumojax.programs import making
 from pneumojax.traces import Traces
@@ -155,7 +156,7 @@ _line: Line | None = None  # as the log, there is one a process
 def shown(profile: Path | None = None) -> Iterator[None]:
     """Shows tasks while it is open; `profile`: a folder for traces of some steps of each kind of them."""
     global _line
-    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    on_terminal = hosts.first() and sys.stderr is not None and sys.stderr.isatty()
     looks = {"leave": False, "dynamic_ncols": True, "bar_format": "{percentage:3.0f}%|{bar:12}| {desc}"}
     bar = tqdm(total=1, **looks) if on_terminal else None
     handler, ended = logging.get_absl_handler().python_handler, threading.Event()

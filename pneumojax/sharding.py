@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 
@@ -15,12 +16,63 @@ def mesh(spread: bool = False) -> jax.sharding.Mesh:
 
 def replicate(tree):
     """Puts a tree of arrays whole on each device."""
-    return jax.device_put(tree, NamedSharding(mesh(), PartitionSpec()))
+    return put(tree, NamedSharding(mesh(), PartitionSpec()))
 
 
 def spread(tree):
     """Puts a tree of arrays on the devices, each its own rows of axis 0."""
-    return jax.device_put(tree, NamedSharding(mesh(spread=True), PartitionSpec("job")))
+    return put(tree, NamedSharding(mesh(spread=True), PartitionSpec("job")))
+
+
+def put(tree, where: NamedSharding):
+    """Puts a tree of arrays, which all processes have alike, on the devices of all of them."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, where)
+    if all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(tree)):  # device_put would send it round to compare
+        return jax.tree.map(lambda leaf: placed(leaf, where), tree)
+    return jax.jit(_same, out_shardings=where)(tree)
+
+
+def placed(array: np.ndarray, where: NamedSharding) -> jax.Array:
+    """An array that each process has in its memory; nothing passes between them."""
+    array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+    return jax.make_array_from_callback(array.shape, where, lambda index: array[index])
+
+
+def _same(tree):
+    return tree
+
+
+def described(tree):
+    """Shapes and dtypes of a tree of arrays that are to be whole on each device."""
+    where = NamedSharding(mesh(), PartitionSpec())
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree)
+
+
+def fetched(tree):
+    """A tree of arrays in the host's memory, those of other processes as well: then all processes have to ask."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    if not all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):
+        whole_ones = jax.jit(_same, out_shardings=NamedSharding(mesh(), PartitionSpec()))
+        tree = jax.block_until_ready(whole_ones(tree))
+    return jax.device_get(tree)
+
+
+def local(tree):
+    """The same tree where arrays that are whole on each device are this process's own: what is made of them is too."""
+
+    def own(leaf):
+        spans = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        return leaf.addressable_data(0) if spans else leaf
+
+    return jax.tree.map(own, tree)
+
+
+def whole(tree):
+    """Inside jit: where there are several processes each device has all of the arrays, as whoever writes them needs."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh(), PartitionSpec()))
 
 
 def each_its_own(function):

@@ -11,8 +11,9 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from pneumojax import additions, checkpoint, data, environment, gan, offers, plan, report, results, sharding, systems
+from pneumojax import additions, checkpoint, data, environment, gan, hosts, offers, plan, report, results, sharding
 from pneumojax import run as runs
+from pneumojax import systems as modules
 from pneumojax import workdir as workdirs
 from pneumojax.additions import Additions
 from pneumojax.arms import Arm
@@ -26,7 +27,7 @@ from pneumojax.gan import watch
 from pneumojax.gan.drawing import Recipe
 from pneumojax.gan.watch import Looks
 from pneumojax.jobs import Diverged, Place
-from pneumojax.metrics import Writer
+from pneumojax.metrics import writer
 from pneumojax.plan import Plans, World
 from pneumojax.progress import shown, task
 from pneumojax.report import worst
@@ -72,8 +73,9 @@ def run(config: ConfigDict, workdir: Path, profile: bool = False) -> None:
     cannot be written.
     """
     validate(config)
-    traces = workdir / "profile" if profile else None
+    traces = workdir / "profile" if profile and hosts.first() else None
     with environment.pinned(), workdirs.claimed(workdir, resolved(config)), shown(traces):
+        environment.check_alike(resolved(config))
         if is_whole(workdir):
             logging.info("%s is whole; nothing to do", workdir)
         else:
@@ -82,8 +84,9 @@ def run(config: ConfigDict, workdir: Path, profile: bool = False) -> None:
             planned, place = begin(loaded, config, workdir, timings)
             added = generate(loaded, planned, place)
             diverged = classify(loaded, planned, added, place)
-            write(loaded, planned, added, diverged, place)
-    runs.complain(runs.load(workdir))
+            if hosts.first():
+                write(loaded, planned, added, diverged, place)
+    hosts.agreed(lambda: runs.complain(runs.load(workdir)))
 
 
 def resolved(config: ConfigDict) -> dict:
@@ -93,7 +96,7 @@ def resolved(config: ConfigDict) -> dict:
 
 def is_whole(workdir: Path) -> bool:
     """Whether a run has ended there."""
-    return (workdir / "results.json").exists()
+    return hosts.agreed((workdir / "results.json").exists)
 
 
 def begin(loaded: Loaded, config: ConfigDict, workdir: Path, timings: Timings) -> tuple[Planned, Place]:
@@ -102,14 +105,14 @@ def begin(loaded: Loaded, config: ConfigDict, workdir: Path, timings: Timings) -
     record = plan.record(planned.plans, planned.world.names)
     seen = data.fingerprint(loaded.images)
     begun = workdirs.record_plan(workdir, resolved(config), record, seen, loaded.prepared.facts)
-    environment.record(workdir / "environment.json", offers.own_modules(config), begun)
+    hosts.agreed(lambda: environment.record(workdir / "environment.json", offers.own_modules(config), begun))
     workdirs.write_parameters(workdir, config.model.name, loaded.system, loaded.prepared)
-    return planned, Place(workdir, Writer(workdir, resolved(config)), timings)
+    return planned, Place(workdir, writer(workdir, resolved(config)), timings)
 
 
 def load(config: FrozenConfigDict, timings: Timings) -> Loaded:
     """Everything that is not drawn: modules, weights, images. Errors: BadInput."""
-    gan_module, system = gan.load(config.gan.name), systems.load(config.system.name)
+    gan_module, system = gan.load(config.gan.name), modules.load(config.system.name)
     gan.check(gan_module, config.gan)
     with timings.of("weights"):
         prepared = system.prepare(config)
@@ -157,7 +160,7 @@ def fit_of(stage: Stage, arm: Arm, groups: np.ndarray, config, workdir: Path) ->
         overrides=arm.overrides,
         init_seed=seed_of(config.seed, *replicate),
         seed=seed_of(config.seed, stage._replace(arm="fit", gan_seed=0).name),
-        done=logits_path(workdir, stage).exists(),
+        done=hosts.agreed(logits_path(workdir, stage).exists),
         groups=groups,
     )
 

@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 from absl import logging
 
-from pneumojax import checkpoint
+from pneumojax import checkpoint, hosts
 from pneumojax.config import differences
 from pneumojax.errors import BadInput
 from pneumojax.evaluate import Prediction
@@ -25,7 +25,7 @@ def claimed(workdir: Path, config: dict):
     Errors: BadInput where it belongs to another config or a process that runs; OSError where it cannot be written.
     """
     with checkpoint.held(workdir, "--workdir"):
-        check_config(workdir, config)
+        hosts.agreed(lambda: check_config(workdir, config))
         yield
 
 
@@ -48,14 +48,24 @@ def record_plan(workdir: Path, config: dict, trials: list[dict], fingerprint: st
 
     Errors: BadInput where splits.json is damaged, or the images, the weights, or the splits that this version of the
     code draws are not those that the run began with: what is left of it would be taken for results on other images.
+    Nor may they be others in another process.
     """
-    path, weights = workdir / "splits.json", facts.get("weights_digest") or "none"
+    weights = facts.get("weights_digest") or "none"
+    for what, digest in {"images": fingerprint, "weights": weights}.items():
+        hosts.check_alike(what, digest, f"let each read the same {what}")
     record = {"fingerprint": fingerprint, "weights": weights, "trials": trials}
+    return hosts.agreed(lambda: begin(workdir, config, record))
+
+
+def begin(workdir: Path, config: dict, record: dict) -> bool:
+    """Writes a config and a record as splits.json once; see `record_plan`."""
+    path = workdir / "splits.json"
+    images, weights = record["fingerprint"], record["weights"]
     if path.exists():
         with checkpoint.record_of_run(path):
             begun = checkpoint.read_json(path)
             images_then, weights_then, _ = (begun[name] for name in record)
-        if images_then != fingerprint:
+        if images_then != images:
             raise BadInput(
                 f"the images are not those that {workdir} began with (config.data.dir={config['data']['dir']!r}); "
                 "bring them back or choose another --workdir"

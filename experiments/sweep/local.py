@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from experiments.sweep import ledger
 from experiments.sweep.ledger import Entry, Sweep
-from pneumojax import cli, loop, runtime
+from pneumojax import cli, hosts, runtime
 from pneumojax.errors import BadInput
 from pneumojax.names import printable
 
@@ -74,7 +74,7 @@ def run(sweep: Sweep, groups: Sequence[Sequence[Entry]], free: Sequence[dict[str
     ended: they save their states. OSError where the folder cannot be written; then too none is left running.
     """
     queue, free, running, stopping = deque(groups), list(free), [], False
-    with loop.deferred_signals() as told:
+    with hosts.deferred_signals() as told:
         try:
             while running or (queue and not told):
                 while queue and free and not told:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pneumojax import augment
+from pneumojax import augment, sharding
 from pneumojax.data import pixels
 from pneumojax.data.stream import Streamed
 
@@ -68,5 +68,6 @@ def take(examples, generated, index: Index):
 
 def images(table: Table, rows: np.ndarray) -> np.ndarray:
     """The examples of rows [n] in the host's memory, for systems that compute there: uint8 [n, S, S]."""
+    table = sharding.local(table)
     fed = feed(table, np.array_split(rows, -(-len(rows) // CHUNK)))
     return np.concatenate([np.asarray(take(examples, table.generated, index)) for examples, index in fed])

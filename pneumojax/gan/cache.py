@@ -21,11 +21,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
-import jax
 import numpy as np
 from absl import logging
 
-from pneumojax import checkpoint, environment, jobs, loop, metrics, paths
+from pneumojax import checkpoint, environment, hosts, jobs, loop, metrics, paths
 from pneumojax.data import pixels
 from pneumojax.errors import NotWritable, describe
 from pneumojax.gan import drawing, pictures, watch
@@ -95,7 +94,7 @@ def entry_of(config, key: str) -> Path | None:
 
 def deliver(entry: Path | None, stage: Stage, images: Path, place: Place) -> None:
     """Puts what a stage has left in a run into an entry, whole or not at all."""
-    if entry is None or os.path.exists(entry):  # False, unlike Path.exists, where nobody may look
+    if entry is None or not hosts.first() or os.path.exists(entry):  # False, unlike Path.exists, where nobody may look
         return
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
@@ -121,10 +120,10 @@ def deliver(entry: Path | None, stage: Stage, images: Path, place: Place) -> Non
 def alone(entries: Sequence[Path]):
     """Within it no other run makes these entries; one that does is waited for, so that they can be fetched.
 
-    That spares work and nothing depends on it: where the cache cannot be written, or its file system has no locks, or a
-    run has several processes, which would wait for each other, each run makes its own.
+    That spares work and nothing depends on it: where the cache cannot be written, or its file system has no locks, each
+    run makes its own.
     """
-    if not entries or jax.process_count() > 1:
+    if not entries or not hosts.first():
         yield
         return
     first = min(entries)  # of a set; runs of one sweep make the same sets
@@ -145,7 +144,7 @@ def alone(entries: Sequence[Path]):
 
 def fetch(entry: Path | None, stage: Stage, images: Path, place: Place) -> None:
     """Puts an entry, if it is there, where a run would have put what it makes itself."""
-    if entry is None or images.exists() or not os.path.exists(entry):
+    if entry is None or not hosts.first() or images.exists() or not os.path.exists(entry):
         return
     try:
         arrays = {"images": checkpoint.read_arrays(entry / "images.npz")["images"]}

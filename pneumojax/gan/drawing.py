@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from pneumojax import checkpoint, metrics
+from pneumojax import checkpoint, metrics, sharding
 from pneumojax.data import pixels
 from pneumojax.gan import pictures
 from pneumojax.jobs import Place
@@ -52,7 +52,7 @@ def generate(recipe: Recipe, order: Order, state) -> dict[int, np.ndarray]:
         chunks = -(-count // CHUNK)
         latents = jax.random.normal(jax.random.fold_in(key, label), (chunks, CHUNK, config.latent_dim))
         labels = jnp.full(CHUNK, label, jnp.int32)
-        drawn = jax.device_get([draw(state, chunk, labels, recipe) for chunk in latents])
+        drawn = sharding.fetched([draw(state, chunk, labels, recipe) for chunk in latents])
         made[label] = np.concatenate([np.zeros((0, config.image_size, config.image_size), np.uint8), *drawn])[:count]
     return made
 
@@ -67,7 +67,7 @@ def fixed(recipe: Recipe, order: Order, state) -> dict[int, np.ndarray]:
         ]
     )
     labels = {label: jnp.full(len(latents), label, jnp.int32) for label in sorted(order.wanted)}
-    return {label: np.asarray(draw(state, latents, own, recipe)) for label, own in labels.items()}
+    return {label: sharding.fetched(draw(state, latents, own, recipe)) for label, own in labels.items()}
 
 
 def great_circles(key, count: int, points: int, latent_dim: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from pneumojax import checkpoint, gan, loop
+from pneumojax import checkpoint, gan, hosts, loop
 from pneumojax.data import pixels
 from pneumojax.data.table import Table
 from pneumojax.gan import cache, drawing, watch
@@ -80,9 +80,11 @@ def make(
                 images = np.concatenate(list(drawing.generate(recipe, by_stage[stage], state).values()))
                 checkpoint.write_arrays(images_path(workdir, stage), images=images)
                 cache.deliver(entries[stage], stage, images_path(workdir, stage), place)
-    drawing.animate(recipe, orders, place)
+    if hosts.first():
+        drawing.animate(recipe, orders, place)
     at_rest = [stage for stage in by_stage if stage not in made]
-    return made | {stage: checkpoint.read_arrays(images_path(workdir, stage))["images"] for stage in at_rest}
+    images_of = {stage: partial(checkpoint.read_arrays, images_path(workdir, stage)) for stage in at_rest}
+    return made | {stage: hosts.agreed(read)["images"] for stage, read in images_of.items()}
 
 
 def content_key(recipe: Recipe, order: Order, table: Table, looks: Looks = NO_LOOKS, spread: bool = False) -> str:
@@ -137,7 +139,7 @@ def job_of(recipe: Recipe, order: Order, place: Place) -> Job:
         rows=loop.epochs(order.rows, config.batch_size, steps * config.d_steps, order.seed).reshape(steps, -1),
         key=jax.random.fold_in(key, 1),
         place=place,
-        done=images_path(place.workdir, order.stage).exists(),
+        done=hosts.agreed(images_path(place.workdir, order.stage).exists),
     )
 
 

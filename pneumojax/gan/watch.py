@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from pneumojax import checkpoint, embedding
+from pneumojax import checkpoint, embedding, hosts
 from pneumojax.gan import quality
 from pneumojax.jobs import Place
 from pneumojax.stage import Stage
@@ -90,7 +90,7 @@ def keep(watch: Watch, stage: Stage, step: int, state, why: str | None, kid: flo
       place: where checkpoints go.
     """
     choosing, good = watch.sights[stage].choosing, watch.good
-    if choosing and kid is not None and kid < lowest(place, stage):
+    if choosing and kid is not None and kid < hosts.agreed(lambda: lowest(place, stage)):
         save(stage, step, state, {"kid": kid}, place)
     if not why:
         good[stage] = step, state
@@ -132,4 +132,4 @@ def lowest(place: Place, stage: Stage) -> float:
 def drawn_from(place: Place, stage: Stage, choosing: bool) -> Path:
     """Where the state lies that images are drawn from: the last, or that of the lowest KID where one was chosen."""
     own = kept(place, stage)
-    return own if choosing and record_of(own).exists() else place.checkpoints(stage)
+    return own if choosing and hosts.agreed(record_of(own).exists) else place.checkpoints(stage)

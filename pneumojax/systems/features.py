@@ -87,7 +87,7 @@ def scaling_of(table: Table, rows: np.ndarray, batch_size: int) -> dict:
     """
     pieces = np.array_split(rows, -(-len(rows) // batch_size))
     first, second = (
-        np.sum(own, 0) for own in zip(*(jax.device_get(sums(table.examples, p)) for p in pieces), strict=True)
+        np.sum(own, 0) for own in zip(*(sharding.fetched(sums(table.examples, p)) for p in pieces), strict=True)
     )
     count = len(rows) * math.prod(table.examples.shape[1:-1])
     mean = np.float64(first) / count

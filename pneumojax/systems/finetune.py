@@ -205,7 +205,7 @@ def keep_start(system: System, fits: Sequence[Fit], place: Place) -> None:
     """Saves what training starts from, once, where some of it is not trained: `classifier` needs the workdir alone."""
     if system.weights:
         with checkpoint.open_manager(place.workdir / "checkpoints" / "start") as manager:
-            if manager.latest_step() is None:
+            if checkpoint.latest(manager) is None:
                 checkpoint.save(manager, 0, system.start(fits[0].init_seed))
 
 
