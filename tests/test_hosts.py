@@ -132,7 +132,7 @@ def script(folder: Path, counts: Sequence[int], workdir: Path, stop=-1) -> list:
 
 @pytest.mark.slow
 def test_jobs_are_trained_as_in_one_process_and_go_on_with_other_devices(tmp_path):
-    """A job that is alone, its batches on all devices, and three that have one each; the latter to the bit.
+    """A job that is alone, its batches on all devices, and three that have one each, within the rounding of sums.
 
     A signal to one process saves in the first, and another count of processes and devices goes on from there.
     """
