@@ -87,7 +87,7 @@ def step(state, batch, key, constants, recipe):
 def job(number):
     rows = loop.epochs(np.arange(40), 8, 12, number)
     start = lambda: {"w": jax.random.normal(jax.random.key(number), (64, 2))}
-    return Job(Stage(number, "clean", arm="toy"), start, rows, jax.random.key(number))
+    return Job(Stage(number, "clean", arm="toy"), start, rows, jax.random.key(number), place)
 
 with hosts.lockstep(), cli.exit_codes(workdir, "--workdir"), hosts.joined(flag or None):
     assert hosts.agreed(lambda: np.arange(300_000) if hosts.first() else 0)[-1] == 299_999  # more than a megabyte
@@ -105,7 +105,7 @@ with hosts.lockstep(), cli.exit_codes(workdir, "--workdir"), hosts.joined(flag o
     loop.advance = stopped
     recipe = Recipe(None, FrozenConfigDict({"log_every": 3, "save_every": 6}))
     for kind, jobs in {"alone": [job(0)], "spread": [job(n) for n in (1, 2, 3)]}.items():
-        for one, state in loop.train(step, jobs, table, {}, recipe, place):
+        for one, state in loop.train(step, jobs, table, {}, recipe):
             states[f"{kind}{one.stage.trial}"] = sharding.fetched(state["w"])
     place.writer.close()
     np.savez(found, first=numbers[0], devices=jax.device_count(), **states)
@@ -132,7 +132,7 @@ def script(folder: Path, counts: Sequence[int], workdir: Path, stop=-1) -> list:
 
 @pytest.mark.slow
 def test_jobs_are_trained_as_in_one_process_and_go_on_with_other_devices(tmp_path):
-    """A job that is alone, its batches on all devices, and three that have one each; the latter to the bit.
+    """A job that is alone, its batches on all devices, and three that have one each, within the rounding of sums.
 
     A signal to one process saves in the first, and another count of processes and devices goes on from there.
     """
