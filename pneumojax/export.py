@@ -23,11 +23,11 @@ from pneumojax.cards import deck
 from pneumojax.data import pixels
 from pneumojax.errors import BadInput
 from pneumojax.names import printable
+from pneumojax.pretrained import EXPORT_SCHEMA, EXPORTED
 from pneumojax.run import Run
 from pneumojax.stage import Stage
 from pneumojax.weights import ENUMS
 
-SCHEMA = 1  # of config.json
 TRIED = 4  # random inputs that programs and the run itself have to answer alike
 ARGUMENTS = {  # of torchvision's networks that can be built in more than one way, for what is exported
     "googlenet": {"aux_logits": False, "init_weights": False},
@@ -67,7 +67,7 @@ def of_classifier(run: Run, name: str) -> Subject:
     inputs = {"images": jax.ShapeDtypeStruct((size, size), np.uint8)}
     tried = interchange.examples(inputs, TRIED, len(classes))
     own = system.classifier(run, stage)(*tried)
-    tensors = {"model.safetensors": conversion.all_to_torch(exported.variables, type(exported.model))}
+    tensors = {EXPORTED: conversion.all_to_torch(exported.variables, type(exported.model))}
     if exported.probe:
         tensors["probe.safetensors"] = {key: np.float32(value) for key, value in exported.probe.items()}
     fields = unusual(exported.model, config.model.name)
@@ -166,7 +166,7 @@ def of_gan(run: Run, name: str) -> Subject:
     inputs = {"latents": jax.ShapeDtypeStruct((config.latent_dim,), np.float32)}
     if module.CONDITIONAL:
         inputs["labels"] = jax.ShapeDtypeStruct((), np.int32)
-    return Subject(stage, drawn, inputs, "images", {"model.safetensors": tensors}, facts)
+    return Subject(stage, drawn, inputs, "images", {EXPORTED: tensors}, facts)
 
 
 def drawing(module, source: sample.Source, config) -> tuple[Callable, dict[str, np.ndarray]]:
@@ -215,10 +215,10 @@ def write(run: Run, subject: Subject, made: dict[str, tuple[bytes, dict]], folde
         for name, tensors in subject.tensors.items()
     }
     contents |= {name: content for name, (content, _) in made.items()}
-    config = {"schema": SCHEMA, "made_by": f"pneumojax {__version__}", **subject.facts}
+    config = {"schema": EXPORT_SCHEMA, "made_by": f"pneumojax {__version__}", **subject.facts}
     config["programs"] = {name: facts for name, (_, facts) in made.items()}
     config["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    lines = tuple(line.format(file='"model.safetensors"') for line in subject.loading)
+    lines = tuple(line.format(file=f'"{EXPORTED}"') for line in subject.loading)
     why = "" if lines or "gan" in subject.facts else why_not(subject.facts, subject.tensors)
     cards = deck.of(run, subject, config, lines, why)
     contents |= {name: text.encode(errors="backslashreplace") for name, text in cards.items()}
@@ -250,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with cli.exit_codes(folder.parent, "--out"):  # the temporary one lies there
             write(run, subject, made, folder)
         logging.info("%s: %s", subject.stage.name, ", ".join(sorted(os.listdir(folder))))
-        file = repr(str(options.out / "model.safetensors"))
+        file = repr(str(options.out / EXPORTED))
         cli.show(printable(options.out), *(printable(line.format(file=file)) for line in subject.loading))
 
 

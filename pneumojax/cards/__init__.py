@@ -12,8 +12,8 @@ import jinja2
 from pneumojax.names import printable
 
 NOT_KNOWN = "not known"
-# Each begins or ends something in Markdown; a colon makes a link of an address.
-MARKS = re.compile(r"([\\`*_\[\]()|~#$!:{}@+=-])")
+# Each begins or ends something in Markdown; a list, a heading or a line does so at the beginning alone.
+MARKS = re.compile(r"[\\`*_\[\]|~#$!@]|:(?=//)|(?<=^)[+=-]|(?<=^\d)[.)]")
 
 
 class Trusted(str):
@@ -22,20 +22,26 @@ class Trusted(str):
 
 def escaped(text: object) -> str:
     """A text from outside as Markdown that shows it, on one line."""
-    plain = MARKS.sub(r"\\\1", printable(text))
+    plain = MARKS.sub(r"\\\g<0>", printable(text))
     return html.escape(plain, quote=False).replace("www.", "www&#46;")
 
 
 def shown(value: object) -> str:
     """What a template's expression becomes."""
+    if isinstance(value, Trusted):
+        return value
     if value is None or value == "" or isinstance(value, jinja2.Undefined):
         return NOT_KNOWN
-    return value if isinstance(value, Trusted) else escaped(value) if isinstance(value, str) else str(value)
+    return escaped(value) if isinstance(value, str) else str(value)
 
 
 def rendered(template: str, **values) -> str:
     """A card, `classifier.md.j2` and so on, of values of which some may be None."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__name__, "."), finalize=shown, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader(__name__, "."),
+        finalize=shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     return environment.get_template(template).render(values)

@@ -81,7 +81,6 @@ def of_data(run: Run) -> dict[int, str | None]:
         7: known.get("source"),
         8: f"all images of the folders were taken; left out: {facts.left_out(run) or 'not known'}",
         9: f"gray, {facts.fit(run)} of {config.model.image_size} pixels; {facts.gray(run)}",
-        10: f"drawn at random by patient: {', '.join(map(str, config.data.subset))} images of each class a trial",
         11: known.get("deidentified"),
         12: f"unreadable images: {config.data.on_bad}; there are no other data than images and classes",
         13: known.get("acquisition"),
@@ -119,6 +118,7 @@ def of_results(run: Run, stage: Stage) -> dict[int, str | None]:
     tests = "; ".join(f"{row[0]}: n = {row[1]}, accuracy {row[2]}, AUC {row[3]}" for row in facts.own_rows(run, stage))
     trials = len(run.config.trials)
     return {
+        10: subset(run, stage),
         19: facts.protocol(stage),
         20: LEVELS.get(stage.protocol),
         21: f"none was computed; trained on {trial['train']} images, tested on {trial['test']}",
@@ -134,3 +134,15 @@ def of_results(run: Run, stage: Stage) -> dict[int, str | None]:
         41: "none: it is not for practice",
         42: "config.json, splits.json and results.json of the run, at the commit of item 23",
     }
+
+
+def subset(run: Run, stage: Stage) -> str | None:
+    """How the images of a trial were selected."""
+    drawn = f"{', '.join(map(str, run.config.data.subset))} of each class a trial, drawn at random by patient"
+    return {
+        "clean": drawn,
+        "paper": drawn,
+        "disjoint": f"test patients once for all trials; of the others {drawn}",
+        "official": "none: all images of the published folders",
+        "patient_kfold": "none: all images",
+    }.get(stage.protocol)

@@ -30,6 +30,7 @@ def of(run: Run, subject, config: dict, loading: tuple[str, ...], why: str) -> d
         "environment": facts.environment(run),
         "limits": Trusted(known["limits"]),
         "inputs": Trusted(", ".join(f"`{name}`, {shape(one)}" for name, one in subject.inputs.items())),
+        "inside": Trusted("" if stage.gan else ", which it normalises itself"),
         "output": Trusted(f"`{subject.output}`, float32"),
         "fit": facts.fit(run),
         "gray": facts.gray(run),
@@ -55,7 +56,6 @@ def classifier(run: Run, subject, common: dict, loading: tuple[str, ...], why: s
     """README.md of a classifier."""
     stage = subject.stage
     heads = facts.headings(run)
-    made = stage.arm != "without_gan" and run.config.gan.name
     return rendered(
         "classifier.md.j2",
         **common,
@@ -64,7 +64,6 @@ def classifier(run: Run, subject, common: dict, loading: tuple[str, ...], why: s
         arm=run.arm(stage),
         trial=facts.trial_of(run, stage),
         seeds=f"{stage.trial}, {stage.gan_seed}, {stage.classifier_seed}",
-        synthetic=Trusted(", generated ones of its arm among them" if made else ""),
         said=list(map(Trusted, subject.said)),
         loading=Trusted("\n".join(loading)),
         why=why,

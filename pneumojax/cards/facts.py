@@ -177,7 +177,9 @@ def training(run: Run, stage: Stage) -> dict:
         )
         anew = ", ".join(facts["new_parameters"])
         known["begun"] += f"; {anew} started anew" if anew else ""
-        known["parameters"] = f"{facts['parameters']:,}, of which {facts['trained_parameters']:,} were trained"
+        known["parameters"] = (
+            f"{facts['parameters']:,} parameters, of which {facts['trained_parameters']:,} were trained"
+        )
         known["mode"] = facts["mode"]
     if facts["system"] == "finetune":
         steps = f"{config.steps} steps" if config.steps else f"{config.epochs} epochs"
