@@ -24,6 +24,8 @@ HOSTILE = [
     "{{ 7 * 7 }}{% raw %}",
     "&lt;img src=x onerror=alert(1)&gt;",
     "---",
+    "12. a",
+    "- a",
     "\\",
 ]
 

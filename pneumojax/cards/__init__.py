@@ -12,8 +12,8 @@ import jinja2
 from pneumojax.names import printable
 
 NOT_KNOWN = "not known"
-# Each begins or ends something in Markdown; a list, a heading or a line does so at the beginning alone.
-MARKS = re.compile(r"[\\`*_\[\]|~#$!@]|:(?=//)|(?<=^)[+=-]|(?<=^\d)[.)]")
+MARKS = re.compile(r"[\\`*_\[\]|~#$!@]|:(?=//)")  # each begins or ends something in Markdown, or makes a link
+BEGINNINGS = re.compile(r"^(|\d{1,9}(?=[.)](?:\s|$)))([+=.)-])")  # of lists and lines
 
 
 class Trusted(str):
@@ -22,7 +22,7 @@ class Trusted(str):
 
 def escaped(text: object) -> str:
     """A text from outside as Markdown that shows it, on one line."""
-    plain = MARKS.sub(r"\\\g<0>", printable(text))
+    plain = BEGINNINGS.sub(r"\1\\\2", MARKS.sub(r"\\\g<0>", printable(text)))
     return html.escape(plain, quote=False).replace("www.", "www&#46;")
 
 

@@ -5,6 +5,7 @@ by name here. A padded convolution cannot take a shift into its numbers, nor a b
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -30,13 +31,14 @@ def standardised(model: nn.Module, variables: dict, size: int, number: int, scal
     """
     mean, deviation = (np.float64(scaling[name]) for name in ("mean", "deviation"))
     features = tried(tuning.stages(model, size)[number].inputs.shape[1:], mean, deviation)
-    wanted = apply(model, variables, (features - mean) / deviation, number)
+    compute = computed(model, number)
+    wanted = compute(variables, (features - mean) / deviation)
     for path, kernel, bias in layers(model, variables, size, number):
         if kernel.shape[-2] == len(mean):
             scaled = kernel / deviation[:, None]
-            shift = np.einsum("...ck,c->k", scaled, mean)
+            shift = (scaled * mean[:, None]).reshape(-1, scaled.shape[-1]).sum(0)
             found = replaced(variables, path, scaled, bias - shift)
-            if near(apply(model, found, features, number), wanted):
+            if near(compute(found, features), wanted):
                 return found
     return None
 
@@ -53,11 +55,11 @@ def as_head(model: nn.Module, variables: dict, size: int, probe: dict, answer: C
     """
     number = len(model.STAGES) - 1
     features = tried(tuning.stages(model, size)[number].inputs.shape[1:], probe["mean"], probe["deviation"])
-    weight = probe["weight"].T
+    compute, weight = computed(model, number), probe["weight"].T
     for path, kernel, _ in layers(model, variables, size, number):
         if kernel.size == weight.size and kernel.shape[-2:] == weight.shape:
             found = replaced(variables, path, weight.reshape(kernel.shape), probe["bias"])
-            if near(apply(model, found, features, number), answer(features)):
+            if near(compute(found, features), answer(features)):
                 return found
     return None
 
@@ -83,9 +85,10 @@ def tried(shape: tuple[int, ...], mean: np.ndarray, deviation: np.ndarray) -> np
     return mean + noise * np.where(deviation < ENDLESS, deviation, 0)
 
 
-def apply(model: nn.Module, variables: dict, features: np.ndarray, number: int) -> np.ndarray:
-    """What a stage makes of features, in evaluation mode."""
-    return jax.device_get(model.apply(variables, np.float32(features), train=False, begin=number, end=number + 1))
+def computed(model: nn.Module, number: int) -> Callable:
+    """(variables, features) → what a stage makes of them, in evaluation mode."""
+    stage = jax.jit(partial(model.apply, train=False, begin=number, end=number + 1))
+    return lambda variables, features: jax.device_get(stage(variables, np.float32(features)))
 
 
 def near(one: np.ndarray, other: np.ndarray) -> bool:
