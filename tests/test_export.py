@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import jax
@@ -214,7 +215,7 @@ def test_onnx_programs_give_what_jax_gives(whole, tmp_path):
 
 
 def test_onnx_without_jax2onnx_is_told(whole, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "jax2onnx", None)
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
     flags = [f"--workdir={whole}", "--gan=trial0/clean/gan_normal", f"--out={tmp_path / 'out'}", "--onnx"]
     [line] = error_of(call(export.main, *flags), 2)
     assert line.startswith("--onnx: ")
