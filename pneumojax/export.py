@@ -188,7 +188,9 @@ def drawing(module, source: sample.Source, config) -> tuple[Callable, dict[str, 
     }
     if module.CONDITIONAL:
         return functools.partial(images, leaves), tensors
-    return lambda latents: images(leaves, latents, jnp.full(latents.shape[0], source.label, jnp.int32)), tensors
+    return lambda latents: images(
+        leaves, latents, jnp.broadcast_to(jnp.int32(source.label), latents.shape[:1])
+    ), tensors
 
 
 def programs(subject: Subject, onnx: bool, jax_export: bool, classes: Sequence[str]) -> dict[str, tuple[bytes, dict]]:

@@ -92,9 +92,15 @@ def to_jax(function: Callable, inputs: Inputs, tried: list[np.ndarray]) -> tuple
 
     Returns: (the file, {"jax", "calling_convention_version", "platforms", "expiry", "largest_difference"}).
 
-    Errors: BadInput where it gives other numbers.
+    Errors: BadInput where the function takes no N that is not known, or the program gives other numbers.
     """
-    exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*batched(inputs))
+    try:
+        exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*batched(inputs))
+    except Exception as error:  # whatever a network does that takes a fixed number of examples, as len()
+        what = f"{type(error).__name__}: {describe(error)[:300]}"
+        raise BadInput(
+            f"--jax_export: it cannot be traced for any number of examples ({what}); leave it out"
+        ) from error
     content = bytes(exported.serialize())
     call = jax.export.deserialize(bytearray(content)).call
     found = [np.asarray(call(*some)) for some in both(tried)]
