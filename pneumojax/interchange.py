@@ -95,7 +95,8 @@ def to_jax(function: Callable, inputs: Inputs, tried: list[np.ndarray]) -> tuple
     Errors: BadInput where the function takes no N that is not known, or the program gives other numbers.
     """
     try:
-        exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*batched(inputs))
+        with exact():
+            exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*batched(inputs))
     except Exception as error:  # whatever a network does that takes a fixed number of examples, as len()
         what = f"{type(error).__name__}: {describe(error)[:300]}"
         raise BadInput(
@@ -120,11 +121,17 @@ def both(tried: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 def largest(function: Callable, tried: list[np.ndarray], found: list[np.ndarray], what: str) -> float:
     """The largest difference from the function itself. Errors: BadInput where it is beyond TOLERANCE."""
-    wanted = np.asarray(jax.jit(function)(*map(jnp.asarray, tried)))
+    with exact():
+        wanted = np.asarray(jax.jit(function)(*map(jnp.asarray, tried)))
     worst = max(difference(found[0], wanted), difference(found[1], wanted[:1]))
     if not worst <= TOLERANCE:
         raise BadInput(f"{what} gives other numbers than jax (by {worst:.1e} of the largest); leave it out")
     return worst
+
+
+def exact():
+    """Within it products are of float32 on GPUs and TPUs too, which else round their factors."""
+    return jax.default_matmul_precision("highest")
 
 
 def told(versions: dict[str, str]) -> str:

@@ -88,7 +88,12 @@ def tried(shape: tuple[int, ...], mean: np.ndarray, deviation: np.ndarray) -> np
 def computed(model: nn.Module, number: int) -> Callable:
     """(variables, features) → what a stage makes of them, in evaluation mode."""
     stage = jax.jit(partial(model.apply, train=False, begin=number, end=number + 1))
-    return lambda variables, features: jax.device_get(stage(variables, np.float32(features)))
+
+    def compute(variables: dict, features: np.ndarray) -> np.ndarray:
+        with jax.default_matmul_precision("highest"):  # or a GPU's rounding would look like another function
+            return jax.device_get(stage(variables, np.float32(features)))
+
+    return compute
 
 
 def near(one: np.ndarray, other: np.ndarray) -> bool:
