@@ -93,7 +93,10 @@ def of_classifier(run: Run, name: str) -> Subject:
             f"model = torchvision.models.{function}({given}).eval()",
             "model.load_state_dict(safetensors.torch.load_file({file}))",
         )
-    return Subject(stage, exported.logits, inputs, "logits", tensors, facts, loading, exported.said)
+    said = exported.said
+    if config.model.dtype != "float32":
+        said += (f"The run computed in {config.model.dtype}; what is exported computes in float32.",)
+    return Subject(stage, exported.logits, inputs, "logits", tensors, facts, loading, said)
 
 
 def unusual(model, name: str) -> dict:

@@ -214,6 +214,23 @@ def test_onnx_programs_give_what_jax_gives(whole, tmp_path):
     np.testing.assert_allclose(run.run(["images"], {"latents": latents})[0], jax.jit(drawn)(latents), atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size"), [("alexnet", 64), ("squeezenet", 48), ("googlenet", 48), ("densenet121", 48)]
+)
+def test_other_networks_as_onnx(name, size):
+    """With random numbers; `to_onnx` itself refuses what differs."""
+    pytest.importorskip("jax2onnx")
+    model, variables = model_of(name, size, width=8)
+    function = finetune.logits_function(model, variables)
+    inputs = {"images": jax.ShapeDtypeStruct((size, size), np.uint8)}
+    tried = interchange.examples(inputs, 3, 2)
+    content, facts = interchange.to_onnx(function, inputs, "logits", tried, {"of": "it\n<b>"})
+    assert facts["largest_difference"] < 1e-4
+    assert b"it\\n<b>" in content
+    assert np.ptp(jax.jit(function)(*tried)) > 0
+
+
 def test_onnx_without_jax2onnx_is_told(whole, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     flags = [f"--workdir={whole}", "--gan=trial0/clean/gan_normal", f"--out={tmp_path / 'out'}", "--onnx"]
@@ -239,7 +256,13 @@ def model_of(name: str, size: int, **fields):
 
     model, rng = models.load(name)(num_classes=2, **fields), np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: classify.fresh_variables(jax.random.key(0), model, size))
-    return model, jax.tree.map(lambda leaf: rng.uniform(0.05, 0.3, leaf.shape).astype(np.float32), shapes)
+
+    def filled(path, leaf):
+        if leaf.ndim > 1:
+            return np.float32(rng.normal(size=leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:-1])))
+        return np.float32((path[-1].key in ("scale", "var")) + rng.uniform(0.05, 0.3, leaf.shape))
+
+    return model, jax.tree_util.tree_map_with_path(filled, shapes)
 
 
 @pytest.mark.parametrize(
