@@ -81,7 +81,8 @@ def get_config() -> ConfigDict:
     c.model = m = ConfigDict()
     m.name = "resnet18"  # module of pneumojax/models
     m.image_size = 224  # pixels; images are held at this size
-    m.weights = "none"  # none: from scratch; torchvision: ImageNet's; a .safetensors, .pth or converted folder
+    # none: from scratch; torchvision: ImageNet's; a .safetensors, .pth, converted or exported folder
+    m.weights = "none"
     m.allow_missing = ()  # tensors, layers or blocks, by torchvision's names, that weights may lack; they start anew
     m.cache = "~/.cache/pneumojax"  # downloaded weights
     m.dtype = "float32"  # that the network computes in: float32, bfloat16; parameters are float32

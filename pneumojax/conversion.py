@@ -37,17 +37,23 @@ def table(name: str, num_classes: int = 1000) -> Table:
 @functools.lru_cache(maxsize=32)
 def table_of(model: type, num_classes: int) -> Table:
     """`table` of a Model."""
-    built, own = model(num_classes=num_classes), getattr(model, "TORCH_NAMES", {})
+    built = model(num_classes=num_classes)
     variables = jax.eval_shape(lambda: built.init(jax.random.key(0), jnp.zeros((1, 224, 224, 3))))
     entries = {}
     for keys, leaf in flatten_dict(variables).items():
-        layers = [own.get(key, re.sub(r"_(\d+)$", r".\1", key)) for key in keys[1:-1]]
-        name = ".".join((*layers, LEAVES.get(keys[-1], keys[-1])))
+        name = name_there(keys, model)
         if name in entries:
             both = " and ".join("/".join(path[1:]) for path in (entries[name][0], keys))
             raise BadInput(f"{both} are both called {name} in weights; tell them apart in TORCH_NAMES of {model}")
         entries[name] = (keys, leaf.shape)
     return MappingProxyType(entries)
+
+
+def name_there(keys: Sequence[str], model: type) -> str:
+    """torchvision's name of a tensor of a Model, by its collection and path here."""
+    own = getattr(model, "TORCH_NAMES", {})
+    layers = [own.get(key, re.sub(r"_(\d+)$", r".\1", key)) for key in keys[1:-1]]
+    return ".".join((*layers, LEAVES.get(keys[-1], keys[-1])))
 
 
 def num_classes_of(shapes: Mapping[str, tuple[int, ...]], name: str) -> int:
@@ -99,6 +105,12 @@ def to_torch(variables: Mapping, name: str) -> dict[str, np.ndarray]:
     """The inverse of `convert`: contiguous numpy arrays under torchvision's names, for those tensors that are there."""
     leaves = flatten_dict(variables)
     return {key: to_there(np.asarray(leaves[path])) for key, (path, _) in table(name).items() if path in leaves}
+
+
+def all_to_torch(variables: Mapping, model: type) -> dict[str, np.ndarray]:
+    """`to_torch` of a Model whatever its fields: all variables, less those of auxiliary heads."""
+    named = {name_there(keys, model): leaf for keys, leaf in flatten_dict(variables).items()}
+    return {name: to_there(np.asarray(leaf)) for name, leaf in named.items() if not passed_over(name)}
 
 
 def to_here(array: np.ndarray) -> np.ndarray:

@@ -25,6 +25,8 @@ from pneumojax.errors import BadInput, describe
 from pneumojax.state_dict import of_network
 from pneumojax.weights import hash_of, shown
 
+EXPORTED, EXPORT_SCHEMA = "model.safetensors", 1  # of `pneumojax.export`
+
 
 class Weights(NamedTuple):
     """Converted weights and where they are from."""
@@ -44,7 +46,8 @@ def load(
     """The weights that `config.model.weights` names; a line says what was read.
 
     Args:
-      source: a .safetensors or .pth file, a folder that this module's command made, or 'torchvision'.
+      source: a .safetensors or .pth file, a folder that this module's command or `pneumojax.export` made, or
+        'torchvision'.
       name: a network of `pneumojax.models`.
       allow_missing: tensors, layers or blocks, by torchvision's names, that may be missing.
       cache: where downloads are kept.
@@ -61,7 +64,7 @@ def load(
     if source == "torchvision":
         held = weights.download(name, paths.of(cache, "config.model.cache") / "weights", instead, field)
     else:
-        held = restore(path, name) if folder else weights.read(path)
+        held = of_folder(path, name) if folder else weights.read(path)
     try:
         tensors, said = of_network(held, known, name)
         variables = jax.tree.map(np.float32, convert(tensors, name, allow_missing))
@@ -124,6 +127,44 @@ def save(converted: Weights, name: str, source: str, folder: Path) -> None:
     partial.rename(folder)
 
 
+def of_folder(folder: Path, name: str) -> dict:
+    """What a folder holds, converted here or shaped as Hugging Face has it. Errors: BadInput as `restore` has them."""
+    if (folder / "weights.json").exists() or not (folder / EXPORTED).exists():
+        return restore(folder, name)
+    check_export(folder, name)
+    return weights.read(folder / EXPORTED)
+
+
+def check_export(folder: Path, name: str) -> None:
+    """Looks into the config.json of an exported folder; one that another program made is not judged by it.
+
+    Errors: BadInput where it is damaged or of another version, or the folder holds something else than the network.
+    """
+    try:
+        record = checkpoint.read_json(folder / "config.json")
+        ours = str(record.get("made_by", "")).startswith("pneumojax ")
+        if ours and record["schema"] != EXPORT_SCHEMA:
+            made = f"{shown(record['made_by'])} (schema {shown(record['schema'])})"
+            raise BadInput(f"{folder} was made by another version, {made}; export the run again")
+        digest, kind = (record["files"][EXPORTED], record["kind"]) if ours else (None, None)
+        model, fields = (record["model"], dict(record["fields"])) if kind == "classifier" else (name, {})
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise BadInput(f"{folder / 'config.json'} cannot be read: {error.strerror}; export the run again") from error
+    except checkpoint.DAMAGED as error:
+        raise BadInput(f"{folder / 'config.json'} is damaged: {describe(error)}; export the run again") from error
+    if kind not in (None, "classifier"):
+        raise BadInput(f"{folder} holds a {shown(kind)} and no classifier; give another folder")
+    if model != name:
+        raise BadInput(f"{folder} holds the weights of {shown(model)}; give another folder, or that network")
+    if fields:
+        said = ", ".join(f"{shown(field)}={shown(value)}" for field, value in fields.items())
+        raise BadInput(f"{folder} holds a {name} with {said}; weights are taken for one as it was published")
+    if digest and hash_of(folder / EXPORTED) != digest:
+        raise BadInput(f"{folder} is damaged: {EXPORTED} is not as it was written; export the run again")
+
+
 def restore(folder: Path, name: str) -> dict[str, np.ndarray]:
     """The state dict of a folder that `save` wrote. Errors: BadInput where it is damaged or of another network."""
     try:
@@ -132,7 +173,7 @@ def restore(folder: Path, name: str) -> dict[str, np.ndarray]:
         shapes = {key: shape_there(tuple(map(int, shape))) for key, shape in record["shapes"].items()}
         files = dict(record.get("files", {}))  # the first edition had none
     except OSError as error:
-        made = "give a folder that `python -m pneumojax.pretrained` made, or a file"
+        made = "give a folder that `python -m pneumojax.pretrained` or `pneumojax.export` made, or a file"
         raise BadInput(f"{folder / 'weights.json'} cannot be read: {error.strerror}; {made}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(f"{folder} is not a folder of `python -m pneumojax.pretrained`: {describe(error)}") from error

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,11 +127,7 @@ def write(folder: Path, sources: Sequence[Source], recipe: Recipe, options: argp
 
     Errors: BadInput where the folder holds something; OSError where it cannot be written.
     """
-    if folder.exists() and os.listdir(folder):
-        raise BadInput(f"{folder} holds files already; choose another --out or empty it")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir(parents=True)
+    with checkpoint.new_folder(folder) as partial:
         sheets, between = [], []
         for source in sources:
             images = draw(source, recipe, options.count)
@@ -149,9 +144,6 @@ def write(folder: Path, sources: Sequence[Source], recipe: Recipe, options: argp
         put(partial / "sheet.png", pictures.below(sheets), about(recipe, options))
         if options.interpolate:
             put(partial / "interpolation.png", pictures.below(between), about(recipe, options))
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def about(recipe: Recipe, options: argparse.Namespace) -> dict[str, str]:

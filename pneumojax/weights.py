@@ -39,7 +39,7 @@ DTYPES = {  # of .safetensors
     **{f"{kind}{bits}": np.dtype(f"{kind.lower()}{bits // 8}") for kind in "IU" for bits in (8, 16, 32, 64)},
     **{"BOOL": np.bool_, "C64": np.complex64},
 }
-WANTED = "give a .safetensors or .pth file, a converted folder or 'torchvision'"
+WANTED = "give a .safetensors or .pth file, a converted or exported folder or 'torchvision'"
 TORCH_WANTED = "needs PyTorch; pip install 'pneumojax[torch]', or pass the weights as .safetensors"
 
 

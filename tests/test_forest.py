@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from runs import bits, finish
+from runs import bits, call, error_of, finish
 
-from pneumojax import classify, config, data, models, predict, pretrained, run, study
+from pneumojax import classify, config, data, export, models, predict, pretrained, run, study
 from pneumojax.data.splits import Split
 from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
@@ -321,3 +321,10 @@ def test_the_settings_with_the_least_log_loss_in_the_folds_are_chosen():
     ]
     by_hand = -np.log((15 * said + 1) / 17).mean()
     assert trees.log_loss(calm, folds[:1], examples_of(features, labels), 0) == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_a_forest_is_no_network_that_could_be_exported(grown, tmp_path):
+    flags = [f"--workdir={grown}", "--classifier=trial0/clean/with_gan", f"--out={tmp_path / 'out'}"]
+    [line] = error_of(call(export.main, *flags), 2)
+    assert "the system forest keeps no network whose logits are its answers; it cannot be exported, python -m" in line
+    assert not (tmp_path / "out").exists()

@@ -1,14 +1,16 @@
 """The linear probe: at its optimum, the same whatever is repeated, and honest about what it cannot fit."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import runs
+import safetensors.numpy
 from scipy.optimize import minimize
 
 from pneumojax import config as configs
-from pneumojax import predict, run, systems
+from pneumojax import export, predict, run, systems
 from pneumojax.data import phantom
 from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
@@ -123,6 +125,43 @@ def test_predict_gives_the_logits_that_were_scored(done):
     own = {name: logits for arm, part, name, *logits in lines if (arm, part) == ("classical", "test")}
     found = predict.load(done, "trial0/disjoint/classical")(images.pixels[[rows[name] for name in own]])
     assert np.allclose(found, np.array(list(own.values()), np.float32), atol=1e-5)
+
+
+@pytest.mark.parametrize("stage", ["", "layer3"])
+def test_it_is_exported_as_the_networks_head_or_beside_an_earlier_stage(done, tmp_path, stage):
+    """Its numbers under other names: what another program computes with them is what `predict` says."""
+    name, images = "trial0/disjoint/classical", np.random.default_rng(0).integers(0, 256, (4, 48, 48), np.uint8)
+    workdir = done.workdir
+    if stage:  # a probe on it, with numbers of no fit
+        workdir = tmp_path / "run"
+        shutil.copytree(done.workdir, workdir)
+        config = json.loads((workdir / "config.json").read_text())
+        config["system"]["stage"] = stage
+        (workdir / "config.json").write_text(json.dumps(config))
+        rng = np.random.default_rng(1)
+        kept = {"mean": rng.uniform(0, 1, 16), "deviation": np.r_[np.inf, rng.uniform(0.5, 1, 15)]}
+        kept |= {"weights": rng.normal(size=(16, 2)), "intercept": np.array([0.5, -0.5])}
+        np.savez(workdir / "checkpoints" / name / "probe.npz", **kept)
+    out = tmp_path / "out"
+    assert runs.call(export.main, f"--workdir={workdir}", f"--classifier={name}", f"--out={out}")[0] == 0
+    again = run.load(workdir)
+    exported = export.of_classifier(again, name)
+    wanted = predict.load(again, name)(images)
+    assert np.ptp(wanted) > 1e-3
+    assert np.allclose(exported.function(images), wanted, atol=1e-4)
+    tensors = safetensors.numpy.load_file(out / "model.safetensors")
+    card = (out / "README.md").read_text()
+    if stage:
+        probe = safetensors.numpy.load_file(out / "probe.safetensors")
+        assert probe["weight"].shape == (2, 16)
+        assert not probe["weight"][:, 0].any()
+        assert not any(name.startswith(("layer4", "fc")) for name in tensors)
+        assert "The network ends with `layer3`" in card
+        assert "its logits are those of the probe beside it" in " ".join(card.split())
+    else:
+        assert not (out / "probe.safetensors").exists()
+        assert "is folded into the network's head" in card
+        assert np.allclose(tensors["fc.weight"], exported.tensors["model.safetensors"]["fc.weight"])
 
 
 @pytest.mark.parametrize(

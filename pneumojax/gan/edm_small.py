@@ -97,7 +97,7 @@ def denoise(config, variables, noisy, sigma, transformed=None, **kwargs):
       transformed: [N, 3], zeros by default.
       kwargs: of the network.
     """
-    transformed = jnp.zeros((len(noisy), 3)) if transformed is None else transformed
+    transformed = jnp.broadcast_to(jnp.zeros(3), (*noisy.shape[:1], 3)) if transformed is None else transformed
     c_skip, c_out, c_in, _ = (c[:, None, None, None] for c in preconditioning(sigma))
     inputs = c_in * noisy, level_features(sigma, transformed)
     found = precision.applied(network_of(config), variables, *inputs, dtype=config.dtype, **kwargs)
@@ -167,7 +167,7 @@ def sample(state: State, latents, labels, config):
     noise = latents.reshape(-1, *shape) if latents.shape[1] == config.image_size**2 else noise_from(latents, shape)
 
     def denoiser(noisy, sigma):
-        return denoise(config, state.average.network, noisy, jnp.full(len(noisy), sigma), train=False)
+        return denoise(config, state.average.network, noisy, jnp.broadcast_to(sigma, noisy.shape[:1]), train=False)
 
     return jnp.clip(heun(denoiser, noise, config.sampler_steps), -1, 1)
 

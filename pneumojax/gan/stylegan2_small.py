@@ -113,7 +113,7 @@ class Generator(nn.Module):
         first, *others = features
         noises = iter(noise.maps(latents, [first, *(side for side in others for _ in range(2))]))
         start = self.param("start", nn.initializers.normal(1.0), (first, first, features[first]))
-        x = jnp.broadcast_to(start, (len(latents), *start.shape))
+        x = jnp.broadcast_to(start, (*latents.shape[:1], *start.shape))
         x = StyledConvolution(features[first])(x, style, next(noises))
         images = ToGray()(x, style)
         for side in others:

@@ -20,11 +20,15 @@ A module may also have
         A table of what is learnt, for `parameters.txt`.
     classifier(run, stage) -> function
         Of a finished run (`pneumojax.run.Run`): uint8 [N, S, S] → logits float32 [N, K], for `pneumojax.predict`.
+    exported(run, stage) -> Exported
+        The same as a network's numbers, for `pneumojax.export`.
 """
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import NamedTuple
 
+import flax.linen as nn
 import numpy as np
 
 from pneumojax import lookup
@@ -45,6 +49,18 @@ class Fit(NamedTuple):
     seed: int  # of all else: order, dropout; the same for all arms of a trial and protocol
     done: bool  # whether its logits are at rest already
     groups: np.ndarray  # int [rows of the table], equal for images of one patient; each generated one's own, below 0
+
+
+class Exported(NamedTuple):
+    """A classifier of a finished run as numbers that other programs can compute with, in float32."""
+
+    model: nn.Module
+    variables: dict  # {"params", "batch_stats"} of the network, of all that is computed
+    logits: Callable  # uint8 [N, S, S] → logits float32 [N, K], traced by jax
+    said: tuple[str, ...] = ()  # sentences for its card
+    # {"weight" [K, d], "bias" [K]} of a linear layer on the means over the pixels of what the last of its stages makes;
+    # {} where the network's own head gives the logits
+    probe: dict = {}
 
 
 def load(name: str) -> ModuleType:

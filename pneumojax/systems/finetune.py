@@ -19,11 +19,12 @@ from ml_collections import FrozenConfigDict
 from pneumojax import augment, checkpoint, classify, loop, models, pretrained, sharding, tuning
 from pneumojax.classify import Recipe
 from pneumojax.config import with_overrides
+from pneumojax.data import pixels
 from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.jobs import Diverged, Job, Place
 from pneumojax.stage import Stage, seed_of
-from pneumojax.systems import Fit, features
+from pneumojax.systems import Exported, Fit, features, folding
 
 
 class System(NamedTuple):
@@ -220,6 +221,36 @@ def classifier(run, stage: Stage):
         return classify.predict(variables, table_of(images), np.arange(len(images)), recipe)
 
     return predict
+
+
+def exported(run, stage: Stage) -> Exported:
+    """The network of a classifier; what standardises its features is folded into the first layer that is trained.
+
+    Errors: BadInput as `classifier` has them, and where that cannot be.
+    """
+    recipe, variables = restored(run, stage)
+    scaling, said = variables.pop("scaling"), ()
+    if scaling:
+        first = recipe.model.STAGES[recipe.tuning.begin]
+        size = run.config.model.image_size
+        variables = folding.standardised(recipe.model, variables, size, recipe.tuning.begin, scaling)
+        if variables is None:
+            raise BadInput(
+                f"{run.workdir}: {stage.name} standardises the features that {first} of {run.config.model.name} sees "
+                "(config.classifier.standardise), and no layer there can take that into its numbers; it cannot be "
+                "exported, python -m pneumojax.predict uses it"
+            )
+        said = (f"The standardisation of the features that `{first}` sees is folded into that layer's numbers.",)
+    return Exported(recipe.model, variables, logits_function(recipe.model, variables), said)
+
+
+def logits_function(model: nn.Module, variables: dict):
+    """A whole network as a function: uint8 [N, S, S] → logits float32 [N, K]."""
+
+    def logits(images):
+        return model.apply(variables, pixels.normalise(images), train=False).astype(np.float32)
+
+    return logits
 
 
 def table_of(images: np.ndarray) -> Table:

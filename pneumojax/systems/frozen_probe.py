@@ -14,17 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from flax.traverse_util import flatten_dict, unflatten_dict
 from scipy.special import logsumexp
 
 from pneumojax import checkpoint, classify, embedding, progress, sharding, tuning
 from pneumojax.classify import Recipe
+from pneumojax.data import pixels
 from pneumojax.data import table as tables
 from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.jobs import Diverged, Place, place_of
 from pneumojax.run import Run
 from pneumojax.stage import Stage
-from pneumojax.systems import Fit, finetune
+from pneumojax.systems import Exported, Fit, finetune, folding
 from pneumojax.tuning import Tuning
 
 DEFAULTS = {
@@ -214,8 +216,8 @@ def probe_path(place: Place, stage: Stage):
     return place.checkpoints(stage) / "probe.npz"
 
 
-def classifier(run: Run, stage: Stage):
-    """One probe of a finished run, from its workdir alone: uint8 [N, S, S] → logits float32 [N, K].
+def kept(run: Run, stage: Stage) -> tuple[Recipe, dict, dict]:
+    """What a probe of a finished run stands on, recipe and variables, and its numbers.
 
     Errors: BadInput where its numbers or the network's are missing.
     """
@@ -224,12 +226,57 @@ def classifier(run: Run, stage: Stage):
         probe = checkpoint.read_arrays(path)
     network, variables = finetune.rebuilt(run)
     end = embedding.end_of(type(network.model), config.model.name, config.system.stage or None)
-    recipe = system_of(network, end, {}).recipe
     if config.model.weights == "none":
         variables = network.start(0)
+    return system_of(network, end, {}).recipe, variables, probe
+
+
+def classifier(run: Run, stage: Stage):
+    """One probe of a finished run, from its workdir alone: uint8 [N, S, S] → logits float32 [N, K].
+
+    Errors: BadInput as `kept` has them.
+    """
+    recipe, variables, probe = kept(run, stage)
 
     def predict(images: np.ndarray) -> np.ndarray:
         rows = np.arange(len(images))
         return apply(probe, classify.predict(variables, finetune.table_of(images), rows, recipe, features_of))
 
     return predict
+
+
+def exported(run: Run, stage: Stage) -> Exported:
+    """A network whose head is the probe, where its head can be that; else the stages that are computed, and the probe.
+
+    Errors: BadInput as `kept` has them.
+    """
+    recipe, variables, probe = kept(run, stage)
+    model, size, end = recipe.model, run.config.model.image_size, recipe.tuning.begin
+    variables = {name: variables[name] for name in ("params", "batch_stats")}
+    weight = (probe["weights"] / probe["deviation"][:, None]).T
+    linear = {"weight": weight, "bias": probe["intercept"] - weight @ probe["mean"]}
+    if end == len(model.STAGES) - 1:
+        known = linear | {name: probe[name] for name in ("mean", "deviation")}
+        head = folding.as_head(model, variables, size, known, lambda x: apply(probe, classify.pooled(x)))
+        if head is not None:
+            said = "The probe, a logistic regression on standardised features, is folded into the network's head."
+            return Exported(model, head, finetune.logits_function(model, head), (said,))
+    computed = tuning.stages(model, size)[:end]
+    of_stages = {
+        name: unflatten_dict({path: leaf for path, leaf in flatten_dict(variables[name]).items() if path in paths})
+        for name, paths in {
+            "params": frozenset.union(*(one.params for one in computed)),
+            "batch_stats": frozenset.union(*(one.statistics for one in computed)),
+        }.items()
+    }
+    linear = {name: np.float32(value) for name, value in linear.items()}
+
+    def logits(images):
+        x = model.apply(of_stages, pixels.normalise(images), train=False, end=end)
+        return classify.pooled(x.astype(jnp.float32)) @ linear["weight"].T + linear["bias"]
+
+    said = (
+        f"The network ends with `{model.STAGES[end - 1]}`: its logits are those of a linear layer, the probe, on the "
+        "means over the pixels of what that stage makes. The probe is in `probe.safetensors`."
+    )
+    return Exported(model, of_stages, logits, (said,), linear)
