@@ -16,6 +16,16 @@ from absl import logging
 ROOT = Path(__file__).parents[1]
 COMPARED = ("results.json", "splits.json", "predictions.csv", "metrics.jsonl", "config.json")
 
+PROBE = {  # what a study by a probe has otherwise than the demo: one trial, an inner part to choose by
+    "system.name": "frozen_probe",
+    "trials": "(0,)",
+    "protocols": "('disjoint',)",
+    "arms": "('without_gan','duplicated','classical')",
+    "evaluate.inner": "0.25",
+    "data.subset": "(20,30)",
+    "enlarge": "1.0",
+}
+
 
 def load(workdir: Path) -> dict:
     return json.loads((workdir / "results.json").read_text())
@@ -31,6 +41,11 @@ def bits(workdir: Path) -> dict[str, str]:
     digests |= {name: (workdir / name).read_text() for name in COMPARED if name not in digests}
     digests |= {path.name: path.read_bytes() for path in (workdir / "samples").iterdir()}
     return {k: hashlib.sha256(v if isinstance(v, bytes) else v.encode()).hexdigest() for k, v in digests.items()}
+
+
+def flags_of(fields: dict) -> list[str]:
+    """Fields of the config as flags of the command."""
+    return [f"--config.{name}={value}" for name, value in fields.items()]
 
 
 def finish(flags: list[str], workdir: Path) -> Path:

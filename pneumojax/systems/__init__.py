@@ -20,14 +20,21 @@ A module may also have
         A table of what is learnt, for `parameters.txt`.
     classifier(run, stage) -> function
         Of a finished run (`pneumojax.run.Run`): uint8 [N, S, S] → logits float32 [N, K], for `pneumojax.predict`.
+    opened(run, stage) -> Opened or None
+        The network of that classifier, to be looked into by `pneumojax.novelty` and `pneumojax.saliency`; None where
+        it has no `STAGES`.
+    GRADIENT: bool
+        False where logits have no gradient in the pixels: `onward` is None, there are no saliency maps.
 """
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 
 from pneumojax import lookup
+from pneumojax.classify import Recipe
 from pneumojax.stage import Stage
 
 
@@ -45,6 +52,16 @@ class Fit(NamedTuple):
     seed: int  # of all else: order, dropout; the same for all arms of a trial and protocol
     done: bool  # whether its logits are at rest already
     groups: np.ndarray  # int [rows of the table], equal for images of one patient; each generated one's own, below 0
+
+
+class Opened(NamedTuple):
+    """The network of a classifier of a finished run, as functions of its arrays."""
+
+    recipe: Recipe
+    variables: dict
+    end: int  # its features are what the stage of this number sees
+    # (recipe, variables, what the stage of a number sees, that number) → logits float32 [N, K]; None: no gradient
+    onward: Callable | None
 
 
 def load(name: str) -> ModuleType:

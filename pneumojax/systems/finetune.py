@@ -23,7 +23,7 @@ from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.jobs import Diverged, Job, Place
 from pneumojax.stage import Stage, seed_of
-from pneumojax.systems import Fit, features
+from pneumojax.systems import Fit, Opened, features
 
 
 class System(NamedTuple):
@@ -208,6 +208,13 @@ def classifier(run, stage: Stage):
         return classify.predict(variables, table_of(images), np.arange(len(images)), recipe)
 
     return predict
+
+
+def opened(run, stage: Stage) -> Opened | None:
+    """The network of a classifier; its features are what the head sees. Errors: BadInput as `classifier` has them."""
+    recipe, variables = restored(run, stage)
+    names = getattr(recipe.model, "STAGES", ())
+    return Opened(recipe, variables, len(names) - 1, classify.onward) if names else None
 
 
 def table_of(images: np.ndarray) -> Table:

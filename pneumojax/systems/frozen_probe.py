@@ -24,7 +24,7 @@ from pneumojax.errors import BadInput
 from pneumojax.jobs import Diverged, Place, place_of
 from pneumojax.run import Run
 from pneumojax.stage import Stage
-from pneumojax.systems import Fit, finetune
+from pneumojax.systems import Fit, Opened, finetune
 from pneumojax.tuning import Tuning
 
 DEFAULTS = {
@@ -214,8 +214,8 @@ def probe_path(place: Place, stage: Stage):
     return place.checkpoints(stage) / "probe.npz"
 
 
-def classifier(run: Run, stage: Stage):
-    """One probe of a finished run, from its workdir alone: uint8 [N, S, S] → logits float32 [N, K].
+def kept(run: Run, stage: Stage) -> tuple[Recipe, dict, dict]:
+    """What a probe of a finished run stands on, recipe and variables, and its numbers.
 
     Errors: BadInput where its numbers or the network's are missing.
     """
@@ -224,12 +224,36 @@ def classifier(run: Run, stage: Stage):
         probe = checkpoint.read_arrays(path)
     network, variables = finetune.rebuilt(run)
     end = embedding.end_of(type(network.model), config.model.name, config.system.stage or None)
-    recipe = system_of(network, end, {}).recipe
     if config.model.weights == "none":
         variables = network.start(0)
+    return system_of(network, end, {}).recipe, variables, probe
+
+
+def classifier(run: Run, stage: Stage):
+    """One probe of a finished run, from its workdir alone: uint8 [N, S, S] → logits float32 [N, K].
+
+    Errors: BadInput as `kept` has them.
+    """
+    recipe, variables, probe = kept(run, stage)
 
     def predict(images: np.ndarray) -> np.ndarray:
         rows = np.arange(len(images))
         return apply(probe, classify.predict(variables, finetune.table_of(images), rows, recipe, features_of))
 
     return predict
+
+
+def opened(run: Run, stage: Stage) -> Opened:
+    """The frozen network under a probe, and the probe as its head. Errors: BadInput as `kept` has them."""
+    recipe, variables, probe = kept(run, stage)
+    numbers = {name: np.float32(probe[name]) for name in ("mean", "deviation", "weights", "intercept")}
+    return Opened(recipe, variables | {"probe": numbers}, recipe.tuning.begin, onward)
+
+
+def onward(recipe: Recipe, variables: dict, x, begin: int):
+    """As `classify.onward`, with the probe for a head: in float32, where `apply` has float64."""
+    if begin < recipe.tuning.begin:
+        x = classify.apply(recipe, variables, x, train=False, begin=begin, end=recipe.tuning.begin)
+    probe = variables["probe"]
+    standard = (classify.pooled(x.astype(jnp.float32)) - probe["mean"]) / probe["deviation"]
+    return standard @ probe["weights"] + probe["intercept"]
