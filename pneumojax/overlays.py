@@ -61,9 +61,15 @@ def triple(image: np.ndarray, explained: Explained, row: int, *lines: str) -> np
     return in_colour(compose, tiles)
 
 
-def below(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures uint8 [h, w, 3] from top to bottom."""
-    return in_colour(pictures.below, rows)
+def sheet(tiles: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures uint8 [h, w, 3] of one size in rows, as many beside each other as a page has room for."""
+    columns = max(1, (pictures.WIDTH + pictures.GUTTER) // (tiles[0].shape[1] + pictures.GUTTER))
+
+    def compose(planes: Sequence[np.ndarray]) -> np.ndarray:
+        rows = [planes[first : first + columns] for first in range(0, len(planes), columns)]
+        return pictures.below([pictures.beside(row) for row in rows])
+
+    return in_colour(compose, tiles)
 
 
 def in_colour(compose: Callable[[Sequence[np.ndarray]], np.ndarray], parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -191,12 +191,11 @@ def test_what_a_run_was_trained_on_is_said(tmp_path):
 # A whole run
 
 
-def test_every_form_says_what_it_was_trained_on_and_how_far_an_image_is(whole, tmp_path, capsys):
+def test_every_form_says_what_it_was_trained_on_and_how_far_an_image_is(whole, tmp_path, capsys, caplog):
     written(tmp_path / "set", "a.png", "b.png")
     arguments = (f"--workdir={whole}", "--classifier=trial*/clean/with_gan", tmp_path / "set")
-    code, log = call(predict.main, *arguments)
-    assert code == 0
-    assert "trained on phantoms, which a program drew" in log
+    assert call(predict.main, *arguments)[0] == 0
+    assert "trained on phantoms, which a program drew" in caplog.text
     plain = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert call(predict.main, "--json", *arguments)[0] == 0
     told = json.loads(capsys.readouterr().out)
@@ -358,15 +357,14 @@ def test_a_reference_is_kept_and_not_believed_where_it_is_of_another_network(pro
     assert novelty.kept(path, "another") is not None
 
 
-def test_without_the_runs_images_it_is_not_known_and_said(probed, tmp_path, monkeypatch, capsys):
+def test_without_the_runs_images_it_is_not_known_and_said(probed, tmp_path, monkeypatch, capsys, caplog):
     folder = tmp_path / "run"
     shutil.copytree(probed, folder)
     (folder / f"checkpoints/{PROBE}.reference.npz").unlink(missing_ok=True)
     monkeypatch.setattr(novelty.data, "fingerprint", lambda _: "another")
     written(tmp_path, "a.png")
-    code, log = call(predict.main, f"--workdir={folder}", f"--classifier={PROBE}", "--csv", tmp_path / "a.png")
-    assert code == 0
-    assert "whether images are like those trained on is not known: the run's own images cannot be had" in log
+    assert call(predict.main, f"--workdir={folder}", f"--classifier={PROBE}", "--csv", tmp_path / "a.png")[0] == 0
+    assert "whether images are like those trained on is not known: the run's own images cannot be had" in caplog.text
     [row] = table(capsys)
     assert (row["unlike"], row["distance"], row["false_alarms"]) == ("", "", "")
 

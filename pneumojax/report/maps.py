@@ -21,9 +21,10 @@ RIGHT = 4  # right answers, at most; one a class
 KEYWORD = "Maps"  # of the PNG's text that tells what it shows, as JSON
 NOTE = (
     "Of one network: the image, Grad-CAM over it, integrated gradients from black (red speaks for the class that is "
-    "said, blue against it). The right answers are those of middling probability. In the table the rank correlation of "
-    "each map with that of the same network after its head, then all of it, was drawn anew: where it is near 1 the "
-    "map tells of the image and nothing of what was learnt. A map is no reason: it says where, not why."
+    "said, blue against it; an empty map: nothing speaks for it). Right answers are those of middling probability. The "
+    "table has the rank correlation of each map with that of the same network after its head, then all of it, was "
+    "drawn anew: where it is near 1 the map tells of the image and nothing of what was learnt. A map is no reason: it "
+    "says where, not why."
 )
 NONE = "The system {} has no gradient: there are no maps of what it looks at."
 
@@ -94,15 +95,15 @@ def write(run: Run, pixels: Callable) -> None:
         return
     images = pixels([one.name for one in shown])
     explained = saliency.explain(opened, images, np.array([one.said for one in shown], np.int32))
-    rows, told = [], []
+    tiles, told = [], []
     for row, one in enumerate(shown):
         what = "error" if one.said != one.label else "right"
         lines = (f"{row + 1}: {what}, {one.chance:.3f}", " | ".join(overlays.titles(explained)))
-        rows.append(overlays.triple(images[row], explained, row, *lines))
+        tiles.append(overlays.triple(images[row], explained, row, *lines))
         told.append({**one._asdict(), **saliency.checked(explained, row)})
     text = json.dumps({"stage": stage.name, "part": part, "images": told}, allow_nan=False)
     about = worst.PHANTOM if run.config.data.name == "phantom" else worst.LICENCE
-    picture = overlays.below(rows)
+    picture = overlays.sheet(tiles)
     checkpoint.write_bytes(sheet_path(run.workdir, stage), pictures.png(picture, {KEYWORD: text, "Description": about}))
 
 
