@@ -89,8 +89,8 @@ def of_run(run: Run, stage: Stage, opened: Opened | None) -> tuple[Reference | N
         return None, "too few patients were kept from it"
     try:
         made = features_of(opened, images_of(run, [*trained_on, *held_out]))
-    except BadInput as error:
-        return None, f"the run's own images cannot be had: {error}"
+    except (BadInput, OSError) as error:
+        return None, f"the run's own images cannot be had: {describe(error)}"
     reference = fitted(made[: len(trained_on)], made[len(trained_on) :], patients)
     try:
         checkpoint.write_arrays(path, key=np.array(key), **{n: np.asarray(v) for n, v in reference._asdict().items()})

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image
 
 from pneumojax.gan import pictures
@@ -15,10 +14,10 @@ FOR, AGAINST = (np.array(colour, float) for colour in ((220, 30, 30), (30, 90, 2
 
 
 def heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """A map float [h, w], 0 or more, over an image uint8 [S, S], from dark to light; of zeros it changes nothing."""
+    """A map float [h, w], 0 or more, over an image uint8 [S, S], from red to yellow; of zeros it changes nothing."""
     most = float(values.max())
     share = np.clip(resized(values / most if most > 0 else np.zeros_like(values), image.shape[0]), 0, 1)
-    colour = 255 * colormaps["inferno"](share)[..., :3]
+    colour = 255 * np.stack([np.clip(2 * share, 0, 1), np.clip(2 * share - 1, 0, 1), np.zeros_like(share)], -1)
     return blended(image, colour, STRENGTH * share)
 
 

@@ -23,7 +23,7 @@ from pneumojax.data import pixels
 from pneumojax.evaluate.intervals import number
 from pneumojax.systems import Opened
 
-BATCH = 8  # images at a time
+BATCH = 8  # images at a time, at most
 STEPS = 24  # of the path from black to an image
 DRAWN = ("head", "all")  # whose parameters are drawn anew
 SEED = 2018  # of these; a run's random networks have others
@@ -77,7 +77,7 @@ def channels_of(model: nn.Module, inputs: jax.ShapeDtypeStruct, index: int) -> i
 
     def note(run, args, kwargs, context):
         made = run(*args, **kwargs)
-        if isinstance(context.module, nn.Conv):
+        if isinstance(context.module, nn.Conv) and context.method_name == "__call__":
             found.append(made.shape[-1])
         return made
 
@@ -173,7 +173,8 @@ def explain(opened: Opened, images: np.ndarray, classes: np.ndarray) -> Explaine
       classes: the evidence for which is explained.
     """
     size, cut = images.shape[1], cut_of(opened, images.shape[1])
-    rows = np.resize(np.arange(len(images)), (-(-len(images) // BATCH), BATCH))
+    batch = min(BATCH, 1 << (len(images) - 1).bit_length())  # few shapes, or each would be compiled
+    rows = np.resize(np.arange(len(images)), (-(-len(images) // batch), batch))
     static = {"recipe": opened.recipe, "onward": opened.onward}
 
     def maps(variables: dict) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
