@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from pneumojax.gan import pictures
-from pneumojax.saliency import METHODS, Explained
+from pneumojax.saliency import METHODS, Explained, checked
 
 STRENGTH = 0.6  # of a map's colour where it is highest
 CLIPPED = 99  # percentile of a signed map's size that has full colour: single pixels would hide the others
@@ -40,24 +40,30 @@ def blended(image: np.ndarray, colour: np.ndarray, share: np.ndarray) -> np.ndar
     return np.clip(np.round(mixed), 0, 255).astype(np.uint8)
 
 
-def titles(explained: Explained) -> list[str]:
-    """What stands side by side."""
-    return ["image", *(title for method, title in METHODS.items() if getattr(explained, method))]
+def triple(image: np.ndarray, explained: Explained, row: int, said: str) -> np.ndarray:
+    """An image, Grad-CAM and integrated gradients over it, side by side below what is said of it.
 
-
-def triple(image: np.ndarray, explained: Explained, row: int, *lines: str) -> np.ndarray:
-    """An image, Grad-CAM and integrated gradients over it, side by side below lines of text."""
+    Above each map stands its rank correlation with that of the network with its head, and with all of it, drawn anew.
+    """
     tiles = [np.repeat(image[..., None], 3, -1), signed(image, explained.integrated.values[row])]
     if explained.grad_cam:
         tiles.insert(1, heat(image, explained.grad_cam.values[row]))
+    own = [method for method in METHODS if getattr(explained, method)]
+    checks = checked(explained, row)
+    found = " | ".join("/".join(plain(value) for value in checks[method].values()) for method in own)
 
     def compose(planes: Sequence[np.ndarray]) -> np.ndarray:
         picture = pictures.tiled(np.stack(planes), len(planes))
-        for line in reversed(lines):
-            picture = pictures.captioned(picture, line)
-        return picture
+        picture = pictures.captioned(picture, f"with that of head/all drawn anew: {found}", f"head/all anew: {found}")
+        picture = pictures.captioned(picture, " | ".join(["image", *(METHODS[method] for method in own)]))
+        return pictures.captioned(picture, said)
 
     return in_colour(compose, tiles)
+
+
+def plain(value: float | None) -> str:
+    """'0.12'; a dash where a map is the same everywhere."""
+    return "-" if value is None else f"{value:.2f}"
 
 
 def sheet(tiles: Sequence[np.ndarray]) -> np.ndarray:

@@ -148,9 +148,8 @@ def explained(run: Run, found: Answers, pixels: np.ndarray, folder: Path) -> Ans
         path = folder / f"{row + 1:04d}-{UNSAFE.sub('_', PurePath(one['file']).stem)[:LONGEST]}.png"
         checks = saliency.checked(made, row)
         said = f"{printable(one['class'])} {one['probability']:.3f}"
-        lines = (said, " | ".join(overlays.titles(made)))
         about = f"{said} by {stage.name}, trained on {found.about['trained_on']}. {ABOUT}"
-        picture = overlays.triple(pixels[row], made, row, *lines)
+        picture = overlays.triple(pixels[row], made, row, said)
         checkpoint.write_bytes(path, pictures.png(picture, {"Description": about, KEYWORD: json.dumps(checks)}))
         images.append(one | {"explanation": {"picture": str(path), **checks}})
     return found._replace(images=images)

@@ -12,7 +12,7 @@ from answers import prediction
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 from invented import answers_of, run_of
-from pictures import encoded, xray
+from pictures import dicom, encoded, xray
 from runs import call, error_of
 from scipy.special import expit
 
@@ -33,7 +33,8 @@ def written(folder, *names: str):
     for seed, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(xray(50, 40, seed), "PNG" if name.endswith("png") else "JPEG"))
+        kinds = {".png": lambda image: encoded(image, "PNG"), ".jpg": encoded, ".dcm": dicom}
+        path.write_bytes(kinds[path.suffix](xray(50, 40, seed)))
     return folder
 
 
@@ -52,7 +53,8 @@ def table(capsys) -> list[dict]:
 
 
 def test_a_zip_is_answered_as_the_folder_it_was_made_of(whole, tmp_path, capsys):
-    names = ("a/1.png", "a/2.jpg", "b/3.png")
+    pytest.importorskip("pydicom")
+    names = ("a/1.png", "a/2.jpg", "b/3.png", "b/4.dcm")
     written(tmp_path / "set", *names)
     members = {name: (tmp_path / "set" / name).read_bytes() for name in names}
     path = zipped(tmp_path / "set.zip", members | {"__MACOSX/a/._1.png": b"x", "notes.txt": b"x"})

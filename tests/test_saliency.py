@@ -299,7 +299,7 @@ def test_predict_writes_a_picture_an_image_whatever_its_name(probed, tmp_path, c
     for one in told:
         with Image.open(one["explanation"]["picture"]) as picture:
             assert picture.mode == "RGB"
-            assert picture.size == (3 * (96 + 2) + 2, 96 + 4 + 2 * 20)
+            assert picture.size == (3 * (96 + 2) + 2, 96 + 4 + 3 * 20)
             assert "trained on phantoms" in picture.text["Description"]
         check = one["explanation"]["integrated"]["all"]
         assert -1 <= check <= 1

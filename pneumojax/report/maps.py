@@ -47,7 +47,7 @@ def chosen(run: Run) -> tuple[Stage, str, list[Shown]] | None:
     if not (place := worst.where(parts)):
         return None
     found = answers.of(run, *place)
-    names = [name for name in answers.chosen(run.results["protocols"][place[0]], run.config.evaluate.declared)]
+    names = answers.chosen(run.results["protocols"][place[0]], run.config.evaluate.declared)
     arm = next((name for name in reversed(names) if name in found), None)
     if arm is None:
         return None
@@ -98,8 +98,7 @@ def write(run: Run, pixels: Callable) -> None:
     tiles, told = [], []
     for row, one in enumerate(shown):
         what = "error" if one.said != one.label else "right"
-        lines = (f"{row + 1}: {what}, {one.chance:.3f}", " | ".join(overlays.titles(explained)))
-        tiles.append(overlays.triple(images[row], explained, row, *lines))
+        tiles.append(overlays.triple(images[row], explained, row, f"{row + 1}: {what}, {one.chance:.3f}"))
         told.append({**one._asdict(), **saliency.checked(explained, row)})
     text = json.dumps({"stage": stage.name, "part": part, "images": told}, allow_nan=False)
     about = worst.PHANTOM if run.config.data.name == "phantom" else worst.LICENCE
