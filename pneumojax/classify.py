@@ -95,6 +95,25 @@ def from_features(recipe: Recipe, variables: dict, features, **options):
     return apply(recipe, variables, features, begin=recipe.tuning.begin, **options)
 
 
+def until(recipe: Recipe, variables: dict, x, end: int):
+    """What the stage of number `end` sees of images float [N, S, S, 3], normalised; before any scaling of its own."""
+    begin = recipe.tuning.begin
+    if end <= begin:
+        return apply(recipe, variables, x, train=False, end=end)
+    features = apply(recipe, variables, x, train=False, end=begin) if begin else x
+    return from_features(recipe, variables, features, train=False, end=end)
+
+
+def onward(recipe: Recipe, variables: dict, x, begin: int):
+    """Logits float32 [N, K] of what the stage of number `begin` sees."""
+    first = recipe.tuning.begin
+    if begin > first:
+        return apply(recipe, variables, x, train=False, begin=begin).astype(jnp.float32)
+    if begin < first:
+        x = apply(recipe, variables, x, train=False, begin=begin, end=first)
+    return from_features(recipe, variables, x, train=False).astype(jnp.float32)
+
+
 def pooled(x):
     """Features [N, H, W, C] of pictures → their means over pixels [N, C]; others [N, C] are what they are."""
     return jnp.mean(x, (1, 2)) if x.ndim == 4 else x

@@ -1,21 +1,32 @@
 """Classifies images with a finished run: `python -m pneumojax.predict --workdir=DIR IMAGE…`."""
 
+import fnmatch
 import json
-import os
-import stat
+import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
-import jax
 import numpy as np
 from absl import logging
 
-from pneumojax import cli, environment, systems
+from pneumojax import answering, checkpoint, cli, environment, forms, novelty, overlays, saliency, systems
 from pneumojax import run as runs
-from pneumojax.data import decode, files, folder, layout, levels
+from pneumojax.answering import Member
+from pneumojax.data import files, given, levels
+from pneumojax.data.given import Given
 from pneumojax.errors import BadInput
-from pneumojax.names import escaped
+from pneumojax.evaluate import operating
+from pneumojax.forms import Answers
+from pneumojax.gan import pictures
+from pneumojax.names import escaped, printable
 from pneumojax.run import Run
+from pneumojax.stage import Stage
+
+DEFAULT = "trial0/clean/with_gan"
+UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")  # in the name of a picture
+KEYWORD = "Sanity check"  # of a picture's text that has it as JSON
+LONGEST = 60  # letters that such a name has of the image's
+ABOUT = "For research, never for a diagnosis; a map says where a network looks, and not why."
 
 
 def load(run: Run, name: str):
@@ -23,110 +34,179 @@ def load(run: Run, name: str):
 
     Errors: BadInput where the run has no such classifier, or its system keeps none.
     """
-    stages = {stage.name: stage for stage in run.stages()}
-    if not stages:
-        raise BadInput(f"{run.workdir} has no classifier: all of them diverged")
-    if name not in stages:
-        raise BadInput(f"{run.workdir} has no classifier {name!r}; give one of {', '.join(stages)}")
+    [stage] = chosen(run, [name])
     system = systems.load(run.config.system.name)
     if not hasattr(system, "classifier"):
         raise BadInput(f"{run.workdir}: the system {run.config.system.name} keeps no classifier to predict with")
-    return system.classifier(run, stages[name])
+    return system.classifier(run, stage)
 
 
-def find(given: Sequence[Path]) -> list[Path]:
-    """The images that are meant, each once, in the order given; what is left out is said.
+def chosen(run: Run, wanted: Sequence[str]) -> list[Stage]:
+    """The classifiers that names or patterns as `trial*/clean/with_gan` mean, each once, in the order of the run.
 
-    A file is one whatever its name; of a folder those are that training would take of it.
-
-    Errors: BadInput where a file is missing, or a folder has none or cannot be looked into.
+    Errors: BadInput where one means none.
     """
-    found: dict[str, Path] = {}
-    count = 0
-    for path in given:
-        try:
-            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
-        except OSError as error:
-            raise BadInput(f"{path} is no image, nor a folder of images: {error.strerror}") from error
-        inside = below(path) if is_folder else [path]
-        if not inside:
-            raise BadInput(f"{path} is no image, nor a folder with {', '.join(decode.FORMATS)} in it")
-        count += len(inside)
-        for one in inside:
-            found.setdefault(os.path.abspath(one), one)
-    if count > len(found):
-        logging.warning("%d images were given more than once: they are answered once", count - len(found))
-    return list(found.values())
+    stages = {stage.name: stage for stage in run.stages()}
+    if not stages:
+        raise BadInput(f"{run.workdir} has no classifier: all of them diverged")
+    found = {one: [name for name in stages if name == one or fnmatch.fnmatchcase(name, one)] for one in wanted}
+    for one, names in found.items():
+        if not names:
+            raise BadInput(f"{run.workdir} has no classifier {one!r}; give one of {', '.join(stages)}")
+    return [stage for name, stage in stages.items() if any(name in names for names in found.values())]
 
 
-def below(directory: Path) -> list[Path]:
-    """The images below a folder, sorted. Errors: BadInput where it cannot be looked into."""
-    names = sorted(folder.walk(directory))
-    seen = [name for name in names if not layout.is_passed_over(name)]
-    images = [name for name in seen if layout.is_image(name)]
-    hidden = sum(map(layout.is_image, names)) - len(images)
-    counts = {"no image by its name": len(seen) - len(images), layout.HIDDEN: hidden}
-    if left_out := {why: count for why, count in counts.items() if count}:
-        logging.warning("%s: %d images; left out: %s", directory, len(images), layout.listed(left_out))
-    return [directory / name for name in images]
+def decoded(run: Run, images: Sequence[Given]) -> tuple[list[Given], np.ndarray, list[str]]:
+    """Decodes images as training does, and says which are not shown as those of the run were.
 
-
-def classify_files(workdir: Path, name: str, paths: Sequence[Path]) -> tuple[list[dict], list[str]]:
-    """Decodes images as training does and classifies them.
-
-    Returns: ([{"file", "class", "probability", "logits"}], ["file: why it cannot be read"]).
+    Returns: (those that can be read; uint8 [n, S, S]; ["file: why it cannot be read"]).
     """
-    run = runs.load(workdir)
-    classifier, config = load(run, name), run.config
-    size, fit, classes = config.model.image_size, config.data.fit, config.data.classes
-    shown = levels.of_facts(run.results["data"].get("gray", {}))
-    decoded = files.in_parallel(lambda path: files.read_and_decode(folder.read, path, size, fit, shown), paths)
-    answered = list(zip(paths, decoded, strict=True))
-    odd = [levels.beyond(one.own, shown) for _, one in answered]
+    config, shown = run.config, levels.of_facts(run.results["data"].get("gray", {}))
+    size, fit = config.model.image_size, config.data.fit
+    found = list(files.in_parallel(lambda one: files.read_and_decode(one.read, one.name, size, fit, shown), images))
+    odd = [levels.beyond(one.own, shown) for one in found]
     for why in sorted({*odd} - {""}):
-        first = answered[odd.index(why)][0]
-        logging.warning("%d of %d images (the first is %r): %s", odd.count(why), len(odd), str(first), why)
-    bad = [f"{path}: {one.why}" for path, one in answered if one.why]
-    readable = [(path, one.pixels) for path, one in answered if not one.why]
-    if not readable:
-        return [], bad
-    logits = classifier(np.stack([pixels for _, pixels in readable]))
-    answers = []
-    for (path, _), row, shares in zip(readable, logits, np.asarray(jax.nn.softmax(logits)), strict=True):
-        best = int(np.argmax(row))
-        answers.append(
-            {
-                "file": str(path),
-                "class": classes[best],
-                "probability": float(shares[best]),
-                "logits": dict(zip(classes, map(float, row), strict=True)),
-            }
-        )
-    return answers, bad
+        first = images[odd.index(why)].file
+        logging.warning("%d of %d images (the first is %r): %s", odd.count(why), len(odd), first, why)
+    bad = [f"{one.file}: {got.why}" for one, got in zip(images, found, strict=True) if got.why]
+    readable = [(one, got.pixels) for one, got in zip(images, found, strict=True) if not got.why]
+    pixels = np.stack([own for _, own in readable]) if readable else np.zeros((0, size, size), np.uint8)
+    return [one for one, _ in readable], pixels, bad
+
+
+def members(run: Run, wanted: Sequence[str], point: str | float | None = None) -> list[Member]:
+    """The classifiers that names or patterns mean, at an operating point as `answering.point_of` gives it.
+
+    Errors: BadInput where one means none, or has no such point.
+    """
+    return [answering.member(run, stage, point) for stage in chosen(run, wanted)]
+
+
+def answers(
+    run: Run, asked: Sequence[Member], images: Sequence[Given], pixels: np.ndarray, point: str | float | None = None
+) -> Answers:
+    """Classifies images by one or several classifiers of a run.
+
+    Args:
+      run: a finished one.
+      asked: as `members` gives them, for the same point.
+      images: that can be read.
+      pixels: theirs, uint8 [n, S, S].
+      point: an operating point.
+
+    Errors: BadInput where a classifier cannot be had.
+    """
+    classes, first = run.config.data.classes, asked[0].stage
+    about = {
+        "trained_on": answering.trained_on(run),
+        "classifiers": [one.stage.name for one in asked],
+        "calibrated": not any(one.why for one in asked),
+        "operating_point": point,
+        "threshold": answering.probability(asked) if isinstance(point, str) else point,
+    }
+    if not images:
+        return Answers(about, [])
+    logits = np.stack([load(run, one.stage.name)(pixels) for one in asked])
+    said = answering.said(asked, logits, point)
+    opened = novelty.opened_of(run, first)
+    reference, why = novelty.of_run(run, first, opened)
+    if reference:
+        far = novelty.distances(novelty.features_of(opened, pixels), reference.features)
+        told = reference._asdict()
+        about["novelty"] = {name: told[name] for name in ("threshold", "false_alarms", "images", "patients")}
+    else:
+        far, about["novelty"] = [None] * len(images), {"why": why}
+    rows = [
+        {
+            "file": one.file,
+            "class": classes[said.labels[row]],
+            "probability": float(said.chances[row, said.labels[row]]),
+            "probabilities": dict(zip(classes, said.chances[row].tolist(), strict=True)),
+            "spread": answering.spread(said.each[:, row]),
+            "distance": None if reference is None else float(far[row]),
+            "unlike": None if reference is None else bool(far[row] > reference.threshold),
+            "logits": dict(zip(classes, map(float, logits.mean(0)[row]), strict=True)),
+        }
+        for row, one in enumerate(images)
+    ]
+    return Answers(about, rows)
+
+
+def explained(run: Run, found: Answers, pixels: np.ndarray, folder: Path) -> Answers:
+    """Writes a picture an image of what the first classifier looks at, and adds to each answer where it is.
+
+    Errors: BadInput where the system has no gradient, or the network no stages; OSError where they cannot be written.
+    """
+    [stage] = [one for one in run.stages() if one.name == found.about["classifiers"][0]]
+    opened = novelty.opened_of(run, stage)
+    if not opened or not opened.onward:
+        raise BadInput(f"--explain: {run.workdir}: {saliency.NO_GRADIENT}; leave it out")
+    labels = np.array([run.config.data.classes.index(one["class"]) for one in found.images], np.int32)
+    made = saliency.explain(opened, pixels, labels)
+    images = []
+    for row, one in enumerate(found.images):
+        path = folder / f"{row + 1:04d}-{UNSAFE.sub('_', PurePath(one['file']).stem)[:LONGEST]}.png"
+        checks = saliency.checked(made, row)
+        said = f"{printable(one['class'])} {one['probability']:.3f}"
+        about = f"{said} by {stage.name}, trained on {found.about['trained_on']}. {ABOUT}"
+        picture = overlays.triple(pixels[row], made, row, said)
+        checkpoint.write_bytes(path, pictures.png(picture, {"Description": about, KEYWORD: json.dumps(checks)}))
+        images.append(one | {"explanation": {"picture": str(path), **checks}})
+    return found._replace(images=images)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    r"""Classifies chest X-rays with one classifier of a finished run. For research; not a diagnosis.
+    r"""Classifies chest X-rays with classifiers of a finished run. For research; not a diagnosis.
 
     Prints a line an image: its name, its class and the probability, with tabs between; in names a tab is \t, a line end
-    \n, a backslash \\ and so on, as in a Python string.
+    \n, a backslash \\ and so on, as in a Python string. The log says what the classifiers were trained on.
     """
     parser = cli.Parser(prog="python -m pneumojax.predict", description=main.__doc__)
-    parser.add_argument("images", nargs="+", type=cli.path, metavar="IMAGE", help="files, or folders of them")
+    parser.add_argument("images", nargs="+", type=cli.path, metavar="IMAGE", help="files, folders or zips of them")
     parser.add_argument("--workdir", required=True, type=cli.path, help="of the finished run")
-    parser.add_argument("--classifier", default="trial0/clean/with_gan", help="which: trialN/PROTOCOL/ARM")
-    parser.add_argument("--json", action="store_true", help="one JSON list, with logits, in place of lines")
+    parser.add_argument(
+        "--classifier",
+        action="append",
+        help=f"which: trialN/PROTOCOL/ARM, or a pattern as 'trial*/clean/with_gan'; may be given several times, the "
+        f"answer is the mean of all; {DEFAULT}",
+    )
+    parser.add_argument(
+        "--threshold",
+        metavar="POINT",
+        help=f"say the second class above it: {', '.join(operating.POINTS)}, as the run's inner part tells, or a "
+        "probability; without it the likelier class is said",
+    )
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--json", action="store_true", help="one JSON list of all that is known, in place of lines")
+    instead.add_argument("--csv", action="store_true", help="the same as CSV, a line an image")
+    parser.add_argument(
+        "--explain",
+        type=cli.path,
+        metavar="FOLDER",
+        help="write a picture an image there: Grad-CAM and integrated gradients of the first classifier; the other "
+        "forms of output say how far these depend on what it learnt",
+    )
     cli.show_log()
-    with cli.exit_codes(), environment.pinned():
+    with cli.exit_codes():
         options = parser.parse_args(arguments)
-        answers, bad = classify_files(options.workdir, options.classifier, find(options.images))
+    with cli.exit_codes(options.explain, "--explain"), environment.pinned():
+        point = None if options.threshold is None else answering.point_of(options.threshold)
+        images, run = given.find(options.images), runs.load(options.workdir)
+        asked = members(run, options.classifier or [DEFAULT], point)
+        readable, pixels, bad = decoded(run, images)
+        found = answers(run, asked, readable, pixels, point)
+        forms.say(found)
+        if options.explain and readable:
+            found = explained(run, found, pixels, options.explain)
         if options.json:
-            cli.show(json.dumps(answers, indent=1))
+            cli.show(forms.as_json(found))
+        elif options.csv:
+            cli.show(*forms.as_csv(found).splitlines())
         else:
-            rows = ((escaped(one["file"]), escaped(one["class"]), f"{one['probability']:.4f}") for one in answers)
+            rows = ((escaped(one["file"]), escaped(one["class"]), f"{one['probability']:.4f}") for one in found.images)
             cli.show(*map("\t".join, rows))
         if bad:
-            raise BadInput(f"{len(bad)} of {len(answers) + len(bad)} images cannot be read; the others are above", bad)
+            raise BadInput(f"{len(bad)} of {len(images)} images cannot be read; the others are above", bad)
 
 
 if __name__ == "__main__":

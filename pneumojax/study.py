@@ -30,7 +30,7 @@ from pneumojax.jobs import Diverged, Place
 from pneumojax.metrics import writer
 from pneumojax.plan import Plans, World
 from pneumojax.progress import shown, task
-from pneumojax.report import worst
+from pneumojax.report import maps, worst
 from pneumojax.stage import Stage, seed_of
 from pneumojax.systems import Fit
 from pneumojax.timings import Timings
@@ -291,6 +291,9 @@ def write(loaded: Loaded, planned: Planned, added: Additions, diverged: dict[Sta
         workdirs.write_predictions(workdir, predictions, config.data.classes)
         pixels = functools.partial(real_pixels, loaded, planned.world)
         worst.write(workdir, config, scored["protocols"], predictions, pixels)
-        report.write(runs.load(workdir, facts), workdir)
+        done = runs.load(workdir, facts)
+        if not hosts.several():  # they compute, and the others have ended: `pneumojax.report` knows the run without
+            maps.write(done, pixels)
+        report.write(done, workdir)
         checkpoint.write_json(workdir / "results.json", facts)
     logging.info("whole: %s and %s", workdir / "results.json", workdir / "report.html")

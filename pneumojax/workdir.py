@@ -13,7 +13,7 @@ from pneumojax import checkpoint, hosts
 from pneumojax.config import differences
 from pneumojax.errors import BadInput
 from pneumojax.evaluate import Prediction
-from pneumojax.names import escaped
+from pneumojax.names import defused, escaped
 
 OUTPUTS = ("checkpoints", "metrics.jsonl", "predictions.csv", "report.html", "results.json", "splits.json")
 
@@ -113,11 +113,19 @@ def write_predictions(workdir: Path, predictions: list[Prediction], classes) -> 
 def csv_of(columns: dict[str, list]) -> bytes:
     """A table by column as CSV in UTF-8, a line a row; nine digits bring a float32 back to the bit.
 
-    Texts are escaped as `names.escaped` does, or a name with a line end in it would be two lines.
+    Texts are escaped as `names.escaped` does, or a name with a line end in it would be two lines, and as
+    `names.defused` does, or a spreadsheet would compute one that begins with `=`; `names.unescaped` reads them.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(escaped, columns))
+    writer.writerow(map(cell, columns))
     for row in zip(*columns.values(), strict=True):
-        writer.writerow([f"{value:.9g}" if isinstance(value, float) else escaped(value) for value in row])
+        writer.writerow(map(cell, row))
     return text.getvalue().encode()
+
+
+def cell(value) -> str:
+    """A value as it stands in a CSV."""
+    if isinstance(value, float):
+        return f"{value:.9g}"
+    return defused(escaped(value)) if isinstance(value, str) else escaped(value)

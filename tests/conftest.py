@@ -88,6 +88,12 @@ def single(tmp_path_factory, tiny_flags):
     return of
 
 
+@pytest.fixture(scope="session")
+def probed(tmp_path_factory, tiny_flags) -> Path:
+    """A whole run of a frozen probe. Nothing may be changed in it."""
+    return runs.finish([*tiny_flags, *runs.flags_of(runs.PROBE)], tmp_path_factory.mktemp("probe") / "run")
+
+
 @pytest.fixture
 def xray_folder(tmp_path) -> Path:
     """A data directory as the published one: JPEGs of several sizes, gray and RGB, patients with several images."""

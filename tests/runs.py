@@ -20,6 +20,16 @@ from pneumojax import tuning
 ROOT = Path(__file__).parents[1]
 COMPARED = ("results.json", "splits.json", "predictions.csv", "metrics.jsonl", "config.json")
 
+PROBE = {  # what a study by a probe has otherwise than the demo: one trial, an inner part to choose by
+    "system.name": "frozen_probe",
+    "trials": "(0,)",
+    "protocols": "('disjoint',)",
+    "arms": "('without_gan','duplicated','classical')",
+    "evaluate.inner": "0.25",
+    "data.subset": "(20,30)",
+    "enlarge": "1.0",
+}
+
 
 def printed(title: str) -> list[str]:
     """The blocks of Python in a section of the README or of a page of docs/, as they are printed there."""
@@ -42,6 +52,11 @@ def bits(workdir: Path) -> dict[str, str]:
     digests |= {name: (workdir / name).read_text() for name in COMPARED if name not in digests}
     digests |= {path.name: path.read_bytes() for path in (workdir / "samples").iterdir()}
     return {k: hashlib.sha256(v if isinstance(v, bytes) else v.encode()).hexdigest() for k, v in digests.items()}
+
+
+def flags_of(fields: dict) -> list[str]:
+    """Fields of the config as flags of the command."""
+    return [f"--config.{name}={value}" for name, value in fields.items()]
 
 
 def finish(flags: list[str], workdir: Path) -> Path:

@@ -7,15 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from PIL import Image
 from runs import bits, call, error_of, finish
 
-from pneumojax import classify, config, data, export, models, predict, pretrained, run, study
+from pneumojax import classify, config, data, export, models, novelty, predict, pretrained, run, saliency, study
 from pneumojax.data.splits import Split
 from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.jobs import Diverged
 from pneumojax.stage import Stage
-from pneumojax.systems import Fit, forest, trees
+from pneumojax.systems import Fit, finetune, forest, trees
 from pneumojax.systems.finetune import Network
 from pneumojax.systems.trees import Choice
 from pneumojax.timings import Timings
@@ -64,6 +65,21 @@ def test_a_study_with_a_forest(grown):
         np.testing.assert_allclose(shares.sum(1), 1, atol=1e-6)
         assert shares.min() >= 1 / (5 + 2) - 1e-6  # of five trees at most none is for a class
     assert_predict_gives_the_logits_of_the_study(done, "with_gan")
+
+
+def test_its_network_can_be_looked_into_and_there_are_no_maps(grown, tmp_path):
+    done = run.load(grown)
+    opened = forest.opened(done, STAGE)
+    images = np.stack([*pictures(done).values()][:5])
+    given = opened.variables, finetune.table_of(images), np.arange(5), opened.recipe
+    expected = classify.predict(*given, forest.before_head)
+    np.testing.assert_allclose(novelty.features_of(opened, images), expected, atol=1e-5)
+    assert opened.onward is None
+    assert "The system forest has no gradient" in (grown / "report.html").read_text()
+    assert not [*(grown / "samples").glob("maps-*")]
+    Image.fromarray(images[0]).save(tmp_path / "a.png")
+    [line] = error_of(call(predict.main, f"--workdir={grown}", f"--explain={tmp_path / 'maps'}", tmp_path / "a.png"), 2)
+    assert line == f"--explain: {grown}: {saliency.NO_GRADIENT}; leave it out"
 
 
 def test_what_a_forest_grew_from_is_no_pickle_and_is_checked(grown, tmp_path):

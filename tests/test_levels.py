@@ -14,7 +14,8 @@ from runs import call, finish
 from configs import default
 from pneumojax import config as configs
 from pneumojax import data, predict
-from pneumojax.data import audit, decode, files, folder, levels, prepare, stream
+from pneumojax import run as runs
+from pneumojax.data import audit, decode, files, folder, given, levels, prepare, stream
 from pneumojax.data.levels import Levels, Range
 from pneumojax.errors import BadInput
 
@@ -347,7 +348,9 @@ def test_a_run_keeps_its_numbers_and_predict_uses_them(tiny_flags, tmp_path, cap
 
     def answers(content: bytes, name: str) -> list:
         (tmp_path / name).write_bytes(content)
-        return predict.classify_files(workdir, "trial0/clean/without_gan", [tmp_path / name])[0]
+        done = runs.load(workdir)
+        images, pixels, _ = predict.decoded(done, given.find([tmp_path / name]))
+        return predict.answers(done, predict.members(done, ["trial0/clean/without_gan"]), images, pixels).images
 
     dim = rng.integers(0, 300, (20, 20)).astype(np.uint16)
     by_the_run = encoded((dim / 4095 * 255).round().astype(np.uint8), "PNG")

@@ -18,7 +18,7 @@ from runs import ROOT, call, error_of
 
 from experiments import compare
 from pneumojax import checkpoint, cli, config, loop, main, paths, predict, pretrained, sample
-from pneumojax.data import audit, folder, prepare
+from pneumojax.data import audit, folder, given, prepare
 from pneumojax.errors import BadInput, NotWritable
 from pneumojax.gan import cache
 from pneumojax.report import __main__ as report
@@ -289,7 +289,7 @@ def test_the_images_of_a_folder_are_those_of_training(tmp_path, caplog):
     (root / "NORMAL/notes.txt").touch()
     (root / "PNEUMONIA/link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/loop").symlink_to(root)
-    found = [str(path.relative_to(root)) for path in predict.find([root])]
+    found = [str(one.name.relative_to(root)) for one in given.find([root])]
     assert found == ["NORMAL/a.PNG", "PNEUMONIA/d.png", "PNEUMONIA/link/deep/e.png"]
     assert found == list(folder.source(root).names)
     assert caplog.messages[0].endswith("3 images; left out: no image by its name (1), hidden or a system's own (3)"), (
@@ -300,8 +300,8 @@ def test_the_images_of_a_folder_are_those_of_training(tmp_path, caplog):
 def test_an_image_that_is_given_more_than_once_is_answered_once(tmp_path, monkeypatch, caplog):
     pictures(tmp_path, "a.png", "b.png")
     monkeypatch.chdir(tmp_path)
-    given = [Path("b.png"), tmp_path / "b.png", Path(".")]
-    assert predict.find(given) == [Path("b.png"), Path("a.png")]
+    found = given.find([Path("b.png"), tmp_path / "b.png", Path(".")])
+    assert [one.name for one in found] == [Path("b.png"), Path("a.png")]
     assert caplog.messages == ["2 images were given more than once: they are answered once"]
 
 

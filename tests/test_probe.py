@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import runs
 import safetensors.numpy
+from runs import PROBE as FIELDS
+from runs import flags_of
 from scipy.optimize import minimize
 
 from pneumojax import config as configs
@@ -16,20 +18,6 @@ from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.jobs import Diverged
 from pneumojax.systems import finetune, frozen_probe
-
-FIELDS = {
-    "system.name": "frozen_probe",
-    "trials": "(0,)",
-    "protocols": "('disjoint',)",
-    "arms": "('without_gan','duplicated','classical')",
-    "evaluate.inner": "0.25",
-    "data.subset": "(20,30)",
-    "enlarge": "1.0",
-}
-
-
-def flags_of(fields):
-    return [f"--config.{name}={value}" for name, value in fields.items()]
 
 
 def blobs(seed=0, classes=2, n=60, d=5):
@@ -91,8 +79,8 @@ def test_log_loss_is_that_of_the_definition():
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory, tiny_flags):
-    return run.load(runs.finish([*tiny_flags, *flags_of(FIELDS)], tmp_path_factory.mktemp("probe") / "run"))
+def done(probed):
+    return run.load(probed)
 
 
 def test_a_study_with_a_probe_is_whole_and_duplicates_are_worth_nothing(done):

@@ -195,7 +195,8 @@ def test_what_else_it_leaves(whole):
         assert grid.size == (1074, 388)
     assert len(list((whole / "samples").glob("progress-*.webp"))) == 3 * 2 * 2
     assert len(list((whole / "samples").glob("worst-clean-*.png"))) == 2
-    assert len(list((whole / "samples").iterdir())) == 24 + 12 + 2
+    assert (whole / "samples/maps-trial0-clean-with_gan.png").exists()
+    assert len(list((whole / "samples").iterdir())) == 24 + 12 + 2 + 1
     assert len(list(whole.glob("events.out.tfevents.*"))) == 1
     stages = sorted(path.name for path in (whole / "checkpoints" / "trial1" / "clean").iterdir() if path.is_dir())
     assert stages == ["gan_normal", "gan_pneumonia", "with_gan", "with_gan_epochs", "without_gan"]
@@ -241,7 +242,7 @@ def test_the_report_is_one_page_with_all_in_it(whole):
     assert len(pictures) == 2 + 1 + 2 + 4 + 2  # forest plots, ROC, reliability and net benefit, matrices, curves
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
     pictures = re.findall(r"data:image/webp;base64,([^\"]+)", page)
-    assert len(pictures) == 2 + 12 + 2  # worst errors, sheets, animations of a trial
+    assert len(pictures) == 2 + 1 + 12 + 2  # worst errors, maps, sheets, animations of a trial
     assert all(base64.b64decode(picture)[8:12] == b"WEBP" for picture in pictures)
     assert len(page) < 3e6
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from pneumojax.data import CLASSES, files, folder, layout
@@ -17,7 +17,20 @@ def source(path: Path, classes: Sequence[str] = CLASSES) -> files.Source:
     The published zip on Kaggle holds everything twice and `__MACOSX` beside it. Of members with one path the last
     counts, as unpacking has it; the others are counted as left out.
 
-    Errors: BadInput where the file is no whole zip, a member would leave the folder, and as `layout.choose` has them.
+    Errors: BadInput as `members` and `layout.choose` have them.
+    """
+    names, read, behind = members(path)
+    root, told, left_out = layout.choose(names, classes, path)
+    if behind:
+        left_out["behind another of the same path"] = behind
+    signature = hashlib.sha256(os.fsencode(path.absolute()) + b"\0" + folder.stamp(path)).hexdigest()
+    return files.Source(str(path), told, lambda name: read(root + name), signature, left_out)
+
+
+def members(path: Path) -> tuple[list[str], Callable[[str], bytes], int]:
+    """The files in a zip: their paths, what reads one of them, and how many lie behind another of the same path.
+
+    Errors: BadInput where the file is no whole zip, or a member would leave the folder.
     """
     try:
         archive = zipfile.ZipFile(path)
@@ -33,22 +46,17 @@ def source(path: Path, classes: Sequence[str] = CLASSES) -> files.Source:
         except Exception as error:
             problem = f"{path}: its member {member.filename!r} is damaged or encrypted ({describe(error)})"
             raise BadInput(f"{problem}; fetch it again") from error
-    paths = {PurePosixPath(slashed(member)): member for member in members}  # './a' is 'a'
-    inside = {str(name): member for name, member in paths.items()}
-    root, told, left_out = layout.choose(inside, classes, path)
-    if behind := len(members) - len(paths):
-        left_out["behind another of the same path"] = behind
+    inside = {str(PurePosixPath(slashed(member))): member for member in members}  # './a' is 'a'
     lock = threading.Lock()  # a ZipFile has one position in its file
 
     def read(name: str) -> bytes:
         try:
             with lock:
-                return archive.read(inside[root + name])
+                return archive.read(inside[name])
         except Exception as error:
             raise OSError(f"damaged or encrypted in {path.name} ({describe(error)}): fetch it again") from error
 
-    signature = hashlib.sha256(os.fsencode(path.absolute()) + b"\0" + folder.stamp(path)).hexdigest()
-    return files.Source(str(path), told, read, signature, left_out)
+    return list(inside), read, len(members) - len(inside)
 
 
 def slashed(member: zipfile.ZipInfo) -> str:

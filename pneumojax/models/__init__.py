@@ -3,7 +3,9 @@
     Model(num_classes=K).apply(variables, images, train=False) -> logits [N, K]
 
 Images are float32 [N, H, W, 3], normalised with ImageNet's mean and standard deviation. Batch statistics, where there
-are any, are the collection `batch_stats`; dropout draws from the key `dropout`.
+are any, are the collection `batch_stats`; dropout draws from the key `dropout`. A Model that can be cut has `STAGES`
+and takes `begin` and `end`. A stage that flattens a picture is to use `layers.channels_first`, for the sake of
+`pneumojax.saliency`.
 """
 
 import dataclasses

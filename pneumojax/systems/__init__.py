@@ -22,6 +22,11 @@ A module may also have
         Of a finished run (`pneumojax.run.Run`): uint8 [N, S, S] → logits float32 [N, K], for `pneumojax.predict`.
     exported(run, stage) -> Exported
         The same as a network's numbers, for `pneumojax.export`.
+    opened(run, stage) -> Opened or None
+        The network of that classifier, to be looked into by `pneumojax.novelty` and `pneumojax.saliency`; None where
+        it has no `STAGES`.
+    GRADIENT: bool
+        False where logits have no gradient in the pixels: `onward` is None, there are no saliency maps.
 """
 
 from collections.abc import Callable
@@ -32,6 +37,7 @@ import flax.linen as nn
 import numpy as np
 
 from pneumojax import lookup
+from pneumojax.classify import Recipe
 from pneumojax.stage import Stage
 
 
@@ -61,6 +67,16 @@ class Exported(NamedTuple):
     # {"weight" [K, d], "bias" [K]} of a linear layer on the means over the pixels of what the last of its stages makes;
     # {} where the network's own head gives the logits
     probe: dict = {}
+
+
+class Opened(NamedTuple):
+    """The network of a classifier of a finished run, as functions of its arrays."""
+
+    recipe: Recipe
+    variables: dict
+    end: int  # its features are what the stage of this number sees
+    # (recipe, variables, what the stage of a number sees, that number) → logits float32 [N, K]; None: no gradient
+    onward: Callable | None
 
 
 def load(name: str) -> ModuleType:

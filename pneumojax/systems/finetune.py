@@ -24,7 +24,7 @@ from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.jobs import Diverged, Job, Place
 from pneumojax.stage import Stage, seed_of
-from pneumojax.systems import Exported, Fit, features, folding
+from pneumojax.systems import Exported, Fit, Opened, features, folding
 
 
 class System(NamedTuple):
@@ -251,6 +251,13 @@ def logits_function(model: nn.Module, variables: dict):
         return model.apply(variables, pixels.normalise(images), train=False).astype(np.float32)
 
     return logits
+
+
+def opened(run, stage: Stage) -> Opened | None:
+    """The network of a classifier; its features are what the head sees. Errors: BadInput as `classifier` has them."""
+    recipe, variables = restored(run, stage)
+    names = getattr(recipe.model, "STAGES", ())
+    return Opened(recipe, variables, len(names) - 1, classify.onward) if names else None
 
 
 def table_of(images: np.ndarray) -> Table:

@@ -28,12 +28,13 @@ from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.jobs import Diverged, Place
 from pneumojax.stage import Stage
-from pneumojax.systems import Fit, features, finetune, trees
+from pneumojax.systems import Fit, Opened, features, finetune, trees
 from pneumojax.systems.finetune import Network
 from pneumojax.systems.trees import Choice
 from pneumojax.tuning import Tuning
 
 NETWORKS = ("trained", "frozen")
+GRADIENT = False
 DEFAULTS = {
     "network": "trained",  # before the forest grows: trained, as config.classifier says, or frozen, as its weights are
     "median": 0,  # pixels a side of the largest window of the filter that images pass first, odd; 0: no filter
@@ -241,11 +242,7 @@ def classifier(run, stage: Stage):
     if not same:
         versions = "scikit-learn is not of the version in results.json, or the file is damaged"
         raise BadInput(f"{path} does not grow the forest of the run: {versions}; bring either back or run anew")
-    if run.config.system.network == "trained":
-        recipe, variables = finetune.restored(run, stage)
-    else:
-        system, variables = finetune.rebuilt(run)
-        recipe = frozen_recipe(system)
+    recipe, variables = network_of(run, stage)
 
     def predict(images: np.ndarray) -> np.ndarray:
         if run.config.system.median:
@@ -254,3 +251,20 @@ def classifier(run, stage: Stage):
         return trees.votes(forest, classify.predict(variables, finetune.table_of(images), rows, recipe, before_head))
 
     return predict
+
+
+def network_of(run, stage: Stage) -> tuple[Recipe, dict]:
+    """The network under a forest of a finished run: its recipe and variables."""
+    if run.config.system.network == "trained":
+        return finetune.restored(run, stage)
+    system, variables = finetune.rebuilt(run)
+    return frozen_recipe(system), variables
+
+
+def opened(run, stage: Stage) -> Opened:
+    """The network under a forest, which sees images before any filter; a forest has no gradient.
+
+    Errors: BadInput where a checkpoint is missing.
+    """
+    recipe, variables = network_of(run, stage)
+    return Opened(recipe, variables, len(recipe.model.STAGES) - 1, None)

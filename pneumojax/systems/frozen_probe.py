@@ -26,7 +26,7 @@ from pneumojax.errors import BadInput
 from pneumojax.jobs import Diverged, Place, place_of
 from pneumojax.run import Run
 from pneumojax.stage import Stage
-from pneumojax.systems import Exported, Fit, finetune, folding
+from pneumojax.systems import Exported, Fit, Opened, finetune, folding
 from pneumojax.tuning import Tuning
 
 DEFAULTS = {
@@ -280,3 +280,19 @@ def exported(run: Run, stage: Stage) -> Exported:
         "means over the pixels of what that stage makes. The probe is in `probe.safetensors`."
     )
     return Exported(model, of_stages, logits, (said,), linear)
+
+
+def opened(run: Run, stage: Stage) -> Opened:
+    """The frozen network under a probe, and the probe as its head. Errors: BadInput as `kept` has them."""
+    recipe, variables, probe = kept(run, stage)
+    numbers = {name: np.float32(probe[name]) for name in ("mean", "deviation", "weights", "intercept")}
+    return Opened(recipe, variables | {"probe": numbers}, recipe.tuning.begin, onward)
+
+
+def onward(recipe: Recipe, variables: dict, x, begin: int):
+    """As `classify.onward`, with the probe for a head: in float32, where `apply` has float64."""
+    if begin < recipe.tuning.begin:
+        x = classify.apply(recipe, variables, x, train=False, begin=begin, end=recipe.tuning.begin)
+    probe = variables["probe"]
+    standard = (classify.pooled(x.astype(jnp.float32)) - probe["mean"]) / probe["deviation"]
+    return standard @ probe["weights"] + probe["intercept"]
