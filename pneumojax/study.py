@@ -292,7 +292,7 @@ def write(loaded: Loaded, planned: Planned, added: Additions, diverged: dict[Sta
         pixels = functools.partial(real_pixels, loaded, planned.world)
         worst.write(workdir, config, scored["protocols"], predictions, pixels)
         done = runs.load(workdir, facts)
-        if not hosts.several():  # they compute, and the others have ended: `pneumojax.report` knows the run without
+        if not hosts.several():  # they are computed on all devices, and the other processes take no part here
             maps.write(done, pixels)
         report.write(done, workdir)
         checkpoint.write_json(workdir / "results.json", facts)
