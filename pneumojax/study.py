@@ -32,6 +32,7 @@ from pneumojax.progress import shown, task
 from pneumojax.report import worst
 from pneumojax.stage import Stage, seed_of
 from pneumojax.systems import Fit
+from pneumojax.tidy import write_scores
 from pneumojax.timings import Timings
 
 
@@ -286,6 +287,7 @@ def write(loaded: Loaded, planned: Planned, added: Additions, diverged: dict[Sta
     }
     with task("writing the page"):
         workdirs.write_predictions(workdir, predictions, config.data.classes)
+        write_scores(facts, workdir)
         pixels = functools.partial(real_pixels, loaded, planned.world)
         worst.write(workdir, config, scored["protocols"], predictions, pixels)
         report.write(runs.load(workdir, facts), workdir)

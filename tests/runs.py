@@ -18,7 +18,7 @@ from absl import logging
 from pneumojax import tuning
 
 ROOT = Path(__file__).parents[1]
-COMPARED = ("results.json", "splits.json", "predictions.csv", "metrics.jsonl", "config.json")
+COMPARED = ("results.json", "results.csv", "splits.json", "predictions.csv", "metrics.jsonl", "config.json")
 
 
 def printed(title: str) -> list[str]:
