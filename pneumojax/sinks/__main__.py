@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             where = sink.send(record, options.project)
         except ModuleNotFoundError as error:
-            raise BadInput(f"{options.sink} is not installed here; pip install 'pneumojax[sinks]'") from error
+            raise BadInput(f"{error.name} is not installed here; pip install 'pneumojax[sinks]'") from error
         cli.show(printable(where))
 
 

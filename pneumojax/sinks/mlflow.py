@@ -27,7 +27,7 @@ def send(record: Record, project: str) -> str:
             for first in range(0, len(found), AT_ONCE):
                 mlflow.MlflowClient().log_batch(run.info.run_id, metrics=found[first : first + AT_ONCE])
             for path in record.files:
-                mlflow.log_artifact(path)
+                mlflow.log_artifact(str(path))
         return f"{mlflow.get_tracking_uri()} {run.info.run_id}"
     except mlflow.MlflowException as error:
         raise BadInput(f"mlflow did not take the run: {describe(error)}") from error
