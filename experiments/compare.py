@@ -70,7 +70,7 @@ def as_csv(found: list[Run], fields: list[str]) -> str:
     for run in found:
         flat = configs.flat(run.config.to_dict())
         told = [str(flat.get(field, "")) for field in fields]
-        rows += [[*told, *("" if cell is None else cell for cell in score)] for score in tidy.scores(run.results)]
+        rows += [[*told, *tidy.cells(score)] for score in tidy.scores(run.results)]
     heads = (*fields, *tidy.Score._fields)
     return csv_of({head: [row[place] for row in rows] for place, head in enumerate(heads)}).decode()
 

@@ -1,6 +1,6 @@
 """Pneumonia classification with GAN-enlarged chest X-rays, under the paper's protocol and an honest one."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 import sys
 

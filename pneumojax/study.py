@@ -25,7 +25,6 @@ from pneumojax.errors import BadInput
 from pneumojax.evaluate import Prediction
 from pneumojax.gan import watch
 from pneumojax.gan.drawing import Recipe
-from pneumojax.gan.watch import Looks
 from pneumojax.jobs import Diverged, Place
 from pneumojax.metrics import writer
 from pneumojax.plan import Plans, World
@@ -33,6 +32,7 @@ from pneumojax.progress import shown, task
 from pneumojax.report import maps, worst
 from pneumojax.stage import Stage, seed_of
 from pneumojax.systems import Fit
+from pneumojax.tidy import write_scores
 from pneumojax.timings import Timings
 
 
@@ -47,7 +47,7 @@ class Loaded(NamedTuple):
     images: Images  # these, and external ones behind them
     real: Any  # their pixels, uint8 [N, S, S] on the device, or `Streamed`
     external: dict[str, np.ndarray]  # part of the test → rows
-    looks: Looks  # at what GANs draw while they train
+    looks: watch.Looks  # at what GANs draw while they train
 
 
 class Planned(NamedTuple):
@@ -289,6 +289,7 @@ def write(loaded: Loaded, planned: Planned, added: Additions, diverged: dict[Sta
     }
     with task("writing the page"):
         workdirs.write_predictions(workdir, predictions, config.data.classes)
+        write_scores(facts, workdir)
         pixels = functools.partial(real_pixels, loaded, planned.world)
         worst.write(workdir, config, scored["protocols"], predictions, pixels)
         done = runs.load(workdir, facts)

@@ -1,9 +1,12 @@
 """The scores of a finished run as rows, one a score: for CSV files, sweeps and pandas."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+from pneumojax import checkpoint
 from pneumojax.report import tables
+from pneumojax.workdir import csv_of
 
 
 class Score(NamedTuple):
@@ -31,6 +34,18 @@ def scores(results: dict) -> Iterator[Score]:
                 if summary := tables.summary_of(arm, part):
                     for row in rows_of(summary, arm["trials"], part):
                         yield Score(protocol, name, part, *row)
+
+
+def write_scores(results: dict, workdir: Path) -> None:
+    """Writes results.csv, a line a score; an empty cell is not defined."""
+    rows = list(map(cells, scores(results)))
+    columns = {name: [row[place] for row in rows] for place, name in enumerate(Score._fields)}
+    checkpoint.write_bytes(workdir / "results.csv", csv_of(columns))
+
+
+def cells(score: Score) -> list[str | float | int]:
+    """A Score as a line of a CSV file has it."""
+    return ["" if value is None else value for value in score]
 
 
 def rows_of(summary: dict, trials: list[dict], part: str) -> Iterator[tuple]:

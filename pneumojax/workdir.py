@@ -15,7 +15,15 @@ from pneumojax.errors import BadInput
 from pneumojax.evaluate import Prediction
 from pneumojax.names import defused, escaped
 
-OUTPUTS = ("checkpoints", "metrics.jsonl", "predictions.csv", "report.html", "results.json", "splits.json")
+OUTPUTS = (
+    "checkpoints",
+    "metrics.jsonl",
+    "predictions.csv",
+    "report.html",
+    "results.csv",
+    "results.json",
+    "splits.json",
+)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from absl import logging
 from pneumojax import tuning
 
 ROOT = Path(__file__).parents[1]
-COMPARED = ("results.json", "splits.json", "predictions.csv", "metrics.jsonl", "config.json")
+COMPARED = ("results.json", "results.csv", "splits.json", "predictions.csv", "metrics.jsonl", "config.json")
 
 PROBE = {  # what a study by a probe has otherwise than the demo: one trial, an inner part to choose by
     "system.name": "frozen_probe",

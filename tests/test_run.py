@@ -214,10 +214,12 @@ def test_a_run_that_is_older_than_the_end_of_a_field_is_read_without_it(whole, t
 
 
 def test_the_page_anew_is_the_page_to_the_byte(whole, tmp_path, capsys):
+    """And the table beside it."""
     workdir = copied(whole, tmp_path / "run")
     assert call(report.main, f"--workdir={workdir}")[0] == 0
     assert capsys.readouterr().out == f"{workdir / 'report.html'}\n"
-    assert (workdir / "report.html").read_bytes() == (whole / "report.html").read_bytes()
+    for name in ("report.html", "results.csv"):
+        assert (workdir / name).read_bytes() == (whole / name).read_bytes()
 
 
 def page_of(folder) -> str:
@@ -249,7 +251,8 @@ def test_trials_of_three_runs_give_the_page_of_the_run_of_three_trials(whole, si
         assert seconds["gan"] == pytest.approx(sum(load(path)["timings_s"]["gan"] for path in alone), abs=0.01)
         assert merged == expected
         assert page_of(folder) == page_of(whole)
-        assert (folder / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
+        for name in ("predictions.csv", "results.csv"):
+            assert (folder / name).read_bytes() == (whole / name).read_bytes()
     assert (alone[1] / "report.html").read_bytes() == page
 
 

@@ -15,7 +15,7 @@ from ml_collections import FrozenConfigDict
 from PIL import Image
 from runs import call, error_of
 
-from pneumojax import checkpoint, gan, report, sample
+from pneumojax import __version__, checkpoint, gan, report, sample
 from pneumojax import run as runs
 from pneumojax.data.table import Table
 from pneumojax.gan import dcgan, drawing, pictures
@@ -63,7 +63,7 @@ def test_each_picture_says_that_it_is_synthetic_and_what_has_made_it(drawn, whol
         with Image.open(path) as picture:
             told = picture.text
         assert told["Description"].startswith("synthetic: made by a GAN")
-        assert told["Software"] == "pneumojax 0.1.0"
+        assert told["Software"] == f"pneumojax {__version__}"
         assert told["Seed"] == "0"
         assert told["GAN"].startswith("dcgan trial0/clean")
         assert str(whole) not in "".join(told.values())

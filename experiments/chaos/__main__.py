@@ -42,7 +42,7 @@ FLAGS = [
 ]
 MANIFEST = "a sweep's manifest"
 IN_STUDIES = [place for place in PLACES if place != MANIFEST]
-COMPARED = ("splits.json", "predictions.csv", "metrics.jsonl")
+COMPARED = ("splits.json", "predictions.csv", "results.csv", "metrics.jsonl")
 
 
 def bits(workdir: Path) -> str:

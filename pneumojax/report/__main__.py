@@ -1,4 +1,4 @@
-"""Writes the page of a finished run anew: `python -m pneumojax.report --workdir=DIR [--merge DIR…]`."""
+"""Writes the page and results.csv of a finished run anew: `python -m pneumojax.report --workdir=DIR [--merge DIR…]`."""
 
 import json
 from collections.abc import Sequence
@@ -7,15 +7,16 @@ from pathlib import Path
 
 import jinja2
 
-from pneumojax import checkpoint, cli, metrics, report
+from pneumojax import checkpoint, cli, metrics, report, tidy
 from pneumojax import run as runs
 from pneumojax import workdir as workdirs
 from pneumojax.errors import BadInput, describe
 from pneumojax.names import printable
+from pneumojax.run import Run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes the page of a finished run anew, or of trials that several runs made of one study."""
+    """Writes the page and results.csv of a finished run anew, or of trials that several runs made of one study."""
     parser = cli.Parser(prog="python -m pneumojax.report", description=main.__doc__)
     parser.add_argument("--workdir", required=True, type=cli.path, help="of a finished run; or, to --merge, a new one")
     parser.add_argument(
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with cli.exit_codes(workdir, "--workdir"):
         if not options.merge:
             with drawable(workdir):
-                report.write(runs.load(workdir), workdir)
+                write(runs.load(workdir), workdir)
             cli.show(printable(workdir / "report.html"))
             return
         own = [runs.load(workdir)] if (workdir / "results.json").exists() else []
@@ -52,9 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         checkpoint.write_bytes(folder / "metrics.jsonl", lines.encode())
         checkpoint.write_bytes(folder / "predictions.csv", workdirs.csv_of(run.predictions))
         with drawable(*(one.workdir for one in several)):
-            report.write(run, folder)
+            write(run, folder)
         checkpoint.write_json(folder / "results.json", run.results)
         cli.show(printable(folder / "report.html"))
+
+
+def write(run: Run, folder: Path) -> None:
+    """Writes all that follows from results.json, predictions and curves."""
+    report.write(run, folder)
+    tidy.write_scores(run.results, folder)
 
 
 @contextmanager
