@@ -92,7 +92,8 @@ def to_jax(function: Callable, inputs: Inputs, tried: list[np.ndarray]) -> tuple
 
     Returns: (the file, {"jax", "calling_convention_version", "platforms", "expiry", "largest_difference"}).
 
-    Errors: BadInput where the function takes no N that is not known, or the program gives other numbers.
+    Errors: BadInput where the function takes no N that is not known, the program gives other numbers, or jax wants
+    flatbuffers, which the extra `onnx` brings.
     """
     try:
         with exact():
@@ -102,7 +103,10 @@ def to_jax(function: Callable, inputs: Inputs, tried: list[np.ndarray]) -> tuple
         raise BadInput(
             f"--jax_export: it cannot be traced for any number of examples ({what}); leave it out"
         ) from error
-    content = bytes(exported.serialize())
+    try:
+        content = bytes(exported.serialize())
+    except ImportError as error:
+        raise BadInput(f"--jax_export: {describe(error)}; pip install flatbuffers") from error
     call = jax.export.deserialize(bytearray(content)).call
     found = [np.asarray(call(*some)) for some in both(tried)]
     facts = {
