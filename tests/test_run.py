@@ -226,7 +226,7 @@ def page_of(folder) -> str:
     """A page less its times, the machine's versions, and pictures of images that merged runs do not have."""
     page = (folder / "report.html").read_text()
     page = re.sub("<h2>Cost.*?(?=<h2>)", "", page, flags=re.DOTALL)
-    page = re.sub("<h2>Worst.*?(?=<h2>)", "", page, flags=re.DOTALL)
+    page = re.sub("<h2>(Worst|Where a network looks).*?(?=<h2>)", "", page, flags=re.DOTALL)
     *_, environment, seconds = re.findall("<pre>.*?</pre>", page, re.DOTALL)
     return page.replace(environment, "").replace(seconds, "")
 
