@@ -29,6 +29,7 @@ from pneumojax.errors import BadInput
 from pneumojax.gan import dcgan, drawing
 from pneumojax.gan import train as gan_train
 from pneumojax.gan.drawing import Order, Recipe
+from pneumojax.jobs import place_of
 from pneumojax.loop import Place
 from pneumojax.metrics import Writer
 from pneumojax.stage import Stage
@@ -403,7 +404,7 @@ def test_a_step_is_given_d_steps_batches(toy, tmp_path):
     """So that an epoch has fewer steps."""
     recipe, data = toy(conditional=True, d_steps=2, batch_size=4, steps=0, epochs=3, log_every=1), table(8, classes=3)
     [order] = orders(recipe.gan, THREE, data.labels)
-    rows = gan_train.job_of(recipe, order, tmp_path).rows
+    rows = gan_train.job_of(recipe, order, place_of(tmp_path)).rows
     assert rows.shape == (3 * (18 // 8), 2 * 4)
     make(tmp_path / "run", recipe, [order], data)
     seen = [row for row in metrics.read(tmp_path / "run") if "some_loss" in row]
@@ -416,12 +417,12 @@ def test_the_batches_of_a_step_need_not_be_of_one_epoch(toy, tmp_path):
     """A critic of five batches trains on fewer images than five batches hold; at least one step is made."""
     recipe, data = toy(conditional=True, d_steps=5, batch_size=4, steps=0, epochs=4), table(8, classes=3)
     [order] = orders(recipe.gan, THREE, data.labels)
-    rows = gan_train.job_of(recipe, order._replace(rows=order.rows[:9]), tmp_path).rows
+    rows = gan_train.job_of(recipe, order._replace(rows=order.rows[:9]), place_of(tmp_path)).rows
     assert rows.shape == (2, 5 * 4)  # of 4 epochs of two batches, and half an epoch more
     assert all(len(set(batch)) == 4 for batch in rows.reshape(-1, 4))
     assert all(Counter(epoch).most_common(1)[0][1] == 1 for epoch in rows.reshape(-1, 8))
     few = recipe._replace(config=FrozenConfigDict({**recipe.config, "epochs": 1}))
-    assert len(gan_train.job_of(few, order._replace(rows=order.rows[:9]), tmp_path).rows) == 1
+    assert len(gan_train.job_of(few, order._replace(rows=order.rows[:9]), place_of(tmp_path)).rows) == 1
 
 
 def test_real_images_are_flipped_where_the_config_says_so(config):
