@@ -1,7 +1,10 @@
 """Shared parts of the tests: a shrunk demo and what it leaves, X-ray-like JPEGs on disk, programs compiled once."""
 
+import fcntl
+import functools
 import gc
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -63,35 +66,52 @@ def room_for_programs():
 
 
 @pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """Runs a study once for all processes of this call of pytest, of which each gets a copy of its own."""
+    own = tmp_path_factory.mktemp("runs")
+    shared = shared_by_processes(tmp_path_factory)
+
+    def run(name: str, flags: list[str]) -> Path:
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (shared / name / "results.json").exists():
+                runs.finish(flags, shared / name)
+        return shutil.copytree(shared / name, own / name)
+
+    return run
+
+
+def shared_by_processes(tmp_path_factory) -> Path:
+    """A folder that all processes of this call of pytest have."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_flags(tmp_path_factory) -> list[str]:
     """The shipped demo, smaller still, as flags of the command; what its GANs make is shared by all tests."""
-    fields = TINY | {"gan.cache": tmp_path_factory.mktemp("cache")}
+    fields = TINY | {"gan.cache": shared_by_processes(tmp_path_factory) / "cache"}
     return ["--config=configs/demo.py", *(f"--config.{field}={value}" for field, value in fields.items())]
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory, tiny_flags) -> Path:
+def whole(once, tiny_flags) -> Path:
     """A whole run of the shrunk demo: three trials, two protocols, all arms. Nothing may be changed in it."""
-    return runs.finish(tiny_flags, tmp_path_factory.mktemp("runs") / "whole")
+    return once("whole", tiny_flags)
 
 
 @pytest.fixture(scope="session")
-def single(tmp_path_factory, tiny_flags):
+def single(once, tiny_flags):
     """Whole runs of one trial of it, by its number. Nothing may be changed in them."""
-    made, folder = {}, tmp_path_factory.mktemp("single")
-
-    def of(trial: int) -> Path:
-        if trial not in made:
-            made[trial] = runs.finish([*tiny_flags, f"--config.trials=({trial},)"], folder / f"trial{trial}")
-        return made[trial]
-
-    return of
+    return functools.cache(lambda trial: once(f"trial{trial}", [*tiny_flags, f"--config.trials=({trial},)"]))
 
 
 @pytest.fixture(scope="session")
-def probed(tmp_path_factory, tiny_flags) -> Path:
+def probed(once, tiny_flags) -> Path:
     """A whole run of a frozen probe. Nothing may be changed in it."""
-    return runs.finish([*tiny_flags, *runs.flags_of(runs.PROBE)], tmp_path_factory.mktemp("probe") / "run")
+    return once("probed", [*tiny_flags, *runs.flags_of(runs.PROBE)])
 
 
 @pytest.fixture
