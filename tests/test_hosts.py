@@ -220,6 +220,7 @@ def tree(workdir: Path) -> list[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_signal_to_one_process_saves_and_ends_both(flags, two, tmp_path):
     """Also to the one that holds nothing; what goes on from there is what was not interrupted, to the bit."""
     run = tmp_path / "run"
