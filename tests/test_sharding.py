@@ -86,7 +86,8 @@ def leaves(found: dict, job: int) -> list[np.ndarray]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "jobs"), [pytest.param("gan", 12, marks=pytest.mark.long), ("classifier", 15)])
+@pytest.mark.long
+@pytest.mark.parametrize(("kind", "jobs"), [("gan", 12), ("classifier", 15)])
 def test_jobs_are_computed_on_one_device_each_as_if_they_were_alone(tmp_path, kind, jobs):
     """The paper's batch of 10, which eight devices do not divide.
 

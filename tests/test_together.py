@@ -12,6 +12,7 @@ import safetensors.numpy
 
 from experiments.sweep import ledger, one_program
 from experiments.sweep.__main__ import main
+from experiments.sweep.members import members as members_of
 from pneumojax import classify, config, loop, models, pretrained, run, together
 
 ONE = ("--config.trials=(0,)", "--config.protocols=('clean',)", "--config.arms=('without_gan','with_gan')")
@@ -95,15 +96,23 @@ def test_heads_are_an_axis_of_one_program_and_go_on_after_a_signal(tmp_path, hea
 
 @pytest.mark.slow
 def test_a_sweep_of_one_program_is_the_sweep_of_its_members(tmp_path, head):
-    grid = "--sweep=classifier.momentum=0.9,0.5;classifier.new_layer_rate=10.0,1.0"
+    grid = "--sweep=classifier.momentum=0.9,0.5"
     assert runs.call(main, *head, grid, f"--out={tmp_path}/out", "--together") == (0, "")
     sweep = ledger.read(tmp_path / "out")
-    assert [len(group) for group in one_program.groups(sweep)] == [2, 2]
-    assert [ledger.state_of(sweep, entry).name for entry in sweep.entries] == ["whole"] * 4
+    assert [ledger.state_of(sweep, entry).name for entry in sweep.entries] == ["whole"] * 2
     one = sweep.entries[0]
     alone = runs.finish([head[0], *one.command[1:]], tmp_path / "alone")
     wanted = logits(alone)
     np.testing.assert_allclose(logits(tmp_path / "out" / one.id), wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_members_that_can_share_a_program_are_side_by_side(tmp_path):
+    grid = "classifier.momentum=0.9,0.5;classifier.new_layer_rate=10.0,1.0;seed=0,1"
+    sweep = ledger.sweep_of(tmp_path, "configs/demo.py", [], members_of("configs/demo.py", [], grid))
+    groups = one_program.groups(sweep)
+    assert [len(group) for group in groups] == [4, 4]
+    for group in groups:
+        assert len({entry.fields["classifier.new_layer_rate"] for entry in group}) == 1
 
 
 @pytest.mark.parametrize(
