@@ -35,6 +35,9 @@ PRECISIONS = {  # column → dtype of the network, what jax makes of a product o
 }
 STUDY = ["--config=configs/resnet18.py", "--config.data.name=phantom", "--config.model.weights=none"]
 DEMO = ["--config=configs/demo.py", "--config.trials=(0,)", "--config.gan.cache="]
+TOY = [*DEMO, "--config.protocols=('clean',)", "--config.arms=('without_gan','with_gan')", "--config.enlarge=2.0"]
+TOY += ["--config.data.phantom_images=(50,80)", "--config.data.subset=(20,30)", "--config.model.image_size=48"]
+TOY += ["--config.gan.steps=4", "--config.classifier.steps=4", "--config.classifier.batch_size=8"]
 COMPARED = ("predictions.csv", "metrics.jsonl", "splits.json")
 
 
@@ -254,7 +257,7 @@ def study(budget: Budget, folder: str, flags: list[str]) -> dict[str, float] | s
 
 def bits(budget: Budget, toy: bool) -> None:
     """The demo twice: the same bits?"""
-    small = [*DEMO, "--config.gan.steps=4", "--config.classifier.steps=4"] if toy else DEMO
+    small = TOY if toy else DEMO
     with tempfile.TemporaryDirectory() as folder:
         found = [study(budget, f"{folder}/{number}", small) for number in range(2)]
         heads("the demo's first trial, twice", "the same bits")
@@ -269,7 +272,7 @@ def bits(budget: Budget, toy: bool) -> None:
 def whole(budget: Budget, toy: bool) -> None:
     """The paper's study at full scale, on phantoms and from scratch, which computes as much: seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        found = study(budget, f"{folder}/run", [*DEMO, "--config.gan.steps=4"] if toy else STUDY)
+        found = study(budget, f"{folder}/run", TOY if toy else STUDY)
     heads("the study of " + ("the demo" if toy else "configs/resnet18.py"), "seconds")
     for name, seconds in ({"whole": found} if isinstance(found, str) else found).items():
         show(name, seconds if isinstance(seconds, str) else f"{seconds:.1f}")
