@@ -79,10 +79,7 @@ def member(run: Run, stage: Stage, point: str | float | None = None) -> Member:
 
 def inner_of(run: Run, stage: Stage) -> Prediction | None:
     """What a classifier said of its inner part; None where it has none."""
-    wanted = (stage.protocol, stage.arm, stage.trial, stage.gan_seed, stage.classifier_seed, "inner")
-    names = ("protocol", "arm", "trial", "gan_seed", "classifier_seed", "part")
-    keys = zip(*(run.predictions[name] for name in names), strict=True)
-    rows = [row for row, key in enumerate(keys) if key == wanted]
+    rows = [row for row in runs.rows_of(run, stage) if run.predictions["part"][row] == "inner"]
     own = {name: [values[row] for row in rows] for name, values in run.predictions.items()}
     return runs.predictions_of(run._replace(predictions=own))[0] if rows else None
 
@@ -121,13 +118,18 @@ def probability(members: Sequence[Member]) -> float:
 
 def trained_on(run: Run) -> str:
     """What the classifiers of a run know of, in words that go with every answer; names in it are as they are."""
-    name, real = run.config.data.name, [name for trial in run.splits["trials"] for name in names_in(trial)]
+    name = run.config.data.name
     if name == "phantom":
         return "phantoms, which a program drew: their answers say nothing of X-rays"
-    published = real and all(re.match(PATIENT_PATTERN, one.rpartition("/")[2]) for one in real)
-    if name == "kermany" or published:
+    if is_published(run):
         return "children of one hospital (Kermany et al. 2018): what they say of others is not known"
     return f"images of {PurePath(run.config.data.dir).name or name}: what they say of others is not known"
+
+
+def is_published(run: Run) -> bool:
+    """Whether its images are those of the published set, also by the names of all files."""
+    names = [name.rpartition("/")[2] for trial in run.splits["trials"] for name in names_in(trial)]
+    return run.config.data.name == "kermany" or bool(names) and all(re.match(PATIENT_PATTERN, name) for name in names)
 
 
 def names_in(trial: dict) -> list[str]:

@@ -240,28 +240,6 @@ def written(path: Path):
         partial.unlink(missing_ok=True)
 
 
-def check_new(folder: Path, flag: str = "--out") -> None:
-    """Errors: BadInput, which names the `flag`, where a folder that is to be made is there and holds something."""
-    if folder.exists() and os.listdir(folder):
-        raise BadInput(f"{folder} holds files already; choose another {flag} or empty it")
-
-
-@contextlib.contextmanager
-def new_folder(folder: Path, flag: str = "--out"):
-    """A folder to fill under a temporary name beside it, which is then renamed: it appears whole or not at all.
-
-    Errors: BadInput as `check_new` has it; OSError where it cannot be written.
-    """
-    check_new(folder, flag)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file, whole or not at all; of several processes the first does."""
     if hosts.first():

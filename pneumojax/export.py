@@ -17,7 +17,19 @@ import safetensors.numpy
 from absl import logging
 from jax.interpreters import partial_eval
 
-from pneumojax import __version__, checkpoint, cli, conversion, environment, gan, interchange, models, sample, systems
+from pneumojax import (
+    __version__,
+    checkpoint,
+    cli,
+    conversion,
+    environment,
+    gan,
+    interchange,
+    models,
+    paths,
+    sample,
+    systems,
+)
 from pneumojax import run as runs
 from pneumojax.cards import deck
 from pneumojax.data import pixels
@@ -227,7 +239,7 @@ def write(run: Run, subject: Subject, made: dict[str, tuple[bytes, dict]], folde
     why = "" if lines or "gan" in subject.facts else why_not(subject.facts, subject.tensors)
     cards = deck.of(run, subject, config, lines, why)
     contents |= {name: text.encode(errors="backslashreplace") for name, text in cards.items()}
-    with checkpoint.new_folder(folder) as partial:
+    with paths.new_folder(folder) as partial:
         for name, content in contents.items():
             checkpoint.write_bytes(partial / name, content)
         checkpoint.write_json(partial / "config.json", config)
@@ -248,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = parser.parse_args(arguments)
         folder = Path(os.path.realpath(options.out))
         with cli.exit_codes(folder.parent, "--out"):
-            checkpoint.check_new(folder)
+            paths.check_new(folder)
         run = runs.load(options.workdir)
         subject = of_gan(run, options.gan) if options.gan is not None else of_classifier(run, options.classifier)
         made = programs(subject, options.onnx, options.jax_export, run.config.data.classes)

@@ -6,7 +6,6 @@ trained on: half of these patients set the threshold, the others say how often i
 """
 
 import hashlib
-import zipfile
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 from absl import logging
 
 from pneumojax import checkpoint, classify, data, sharding, systems
+from pneumojax import run as runs
 from pneumojax.classify import Recipe
 from pneumojax.data import pixels, stream
 from pneumojax.data import table as tables
@@ -107,13 +107,9 @@ def opened_of(run: Run, stage: Stage) -> Opened | None:
 
 def key_of(run: Run, stage: Stage) -> str:
     """What a reference is of: the images of a run, and what this classifier says of them."""
-    columns = run.predictions
-    names = ("protocol", "arm", "trial", "gan_seed", "classifier_seed")
-    wanted = tuple(getattr(stage, name) for name in names)
-    keys = list(zip(*(columns[name] for name in names), strict=True))
-    logits = np.array([values for name, values in columns.items() if name.startswith("logit_")]).T
+    logits = np.array([values for name, values in run.predictions.items() if name.startswith("logit_")]).T
     digest = hashlib.sha256(run.results["data"]["fingerprint"].encode())
-    digest.update(np.ascontiguousarray(logits[[key == wanted for key in keys]], "<f8").tobytes())
+    digest.update(np.ascontiguousarray(logits[runs.rows_of(run, stage)], "<f8").tobytes())
     return digest.hexdigest()
 
 
@@ -125,7 +121,7 @@ def kept(path: Path, key: str) -> Reference | None:
             return None
         numbers = {name: arrays[name].item() for name in Reference._fields[1:]}
         return Reference(arrays["features"], **numbers)
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
+    except (OSError, *checkpoint.DAMAGED):
         return None
 
 

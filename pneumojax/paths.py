@@ -1,8 +1,9 @@
-"""One rule for every path that a user gives, of flags, arguments and fields of a config alike."""
+"""One rule for every path that a user gives, of flags, arguments and fields of a config alike; new folders."""
 
 import errno
 import functools
 import os
+import shutil
 import stat
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,3 +80,25 @@ def named(path: Path):
         if error.errno and error.filename is None:
             error.filename = os.fspath(path)
         raise
+
+
+def check_new(folder: Path, flag: str = "--out") -> None:
+    """Errors: BadInput, which names the `flag`, where a folder that is to be made is there and holds something."""
+    if folder.exists() and os.listdir(folder):
+        raise BadInput(f"{folder} holds files already; choose another {flag} or empty it")
+
+
+@contextmanager
+def new_folder(folder: Path, flag: str = "--out"):
+    """A folder to fill under a temporary name beside it, which is then renamed: it appears whole or not at all.
+
+    Errors: BadInput as `check_new` has it; OSError where it cannot be written.
+    """
+    check_new(folder, flag)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

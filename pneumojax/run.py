@@ -165,6 +165,14 @@ def check_answers(results: dict, columns: dict[str, list]) -> None:
         raise ValueError("its answers are not those that results.json counts")
 
 
+def rows_of(run: Run, stage: Stage) -> list[int]:
+    """The rows of predictions.csv that are answers of one classifier."""
+    names = ("protocol", "arm", "trial", *resulting.SEEDS)
+    wanted = tuple(getattr(stage, name) for name in names)
+    keys = zip(*(run.predictions[name] for name in names), strict=True)
+    return [row for row, key in enumerate(keys) if key == wanted]
+
+
 def predictions_of(run: Run) -> list[Prediction]:
     """The predictions of a run as they were made."""
     columns = run.predictions

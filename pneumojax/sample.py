@@ -127,7 +127,7 @@ def write(folder: Path, sources: Sequence[Source], recipe: Recipe, options: argp
 
     Errors: BadInput where the folder holds something; OSError where it cannot be written.
     """
-    with checkpoint.new_folder(folder) as partial:
+    with paths.new_folder(folder) as partial:
         sheets, between = [], []
         for source in sources:
             images = draw(source, recipe, options.count)

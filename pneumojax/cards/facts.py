@@ -1,12 +1,11 @@
 """What cards say of a finished run: its data, its training, the scores of one of its networks."""
 
-import re
 from collections.abc import Sequence
 
-from pneumojax import results
+from pneumojax import answering, results
 from pneumojax.cards import Trusted, escaped
 from pneumojax.config import with_overrides
-from pneumojax.data import PATIENT_PATTERN, levels
+from pneumojax.data import levels
 from pneumojax.report import PROTOCOLS, headline, tables
 from pneumojax.run import Run
 from pneumojax.stage import Stage
@@ -45,10 +44,7 @@ def kind(run: Run) -> str:
     """Where the images are from: drawn, the published set, also by the names of all files, or anything else."""
     if headline.is_phantom(run):
         return PHANTOM
-    protocols = (one for trial in run.splits["trials"] for one in trial.values() if isinstance(one, dict))
-    names = [name.rpartition("/")[2] for one in protocols for name in one["subset"]]
-    published = names and all(re.match(PATIENT_PATTERN, name) for name in names)
-    return PUBLISHED if published or run.config.data.name == "kermany" else OTHER
+    return PUBLISHED if answering.is_published(run) else OTHER
 
 
 def trained_on(run: Run) -> str:

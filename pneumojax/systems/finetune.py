@@ -170,12 +170,12 @@ def trained(
             with timings.of("features"):
                 seen = features.table_of(recipe, variables, table, system.config.model.image_size)
         jobs = [job_of(system, recipe, fit, seen, place) for fit, place in fits]
-        number_of = {id(job): number for job, number in zip(jobs, own, strict=True)}
+        number_of = {(job.place.workdir, job.stage): number for job, number in zip(jobs, own, strict=True)}
         together = on_features(recipe) and recipe.config.mode == "head"
         for job, state in loop.train(classify.train_step, jobs, seen, frozen, recipe, together):
             diverged = isinstance(state, Diverged)
             made = state if diverged else Network(recipe, classify.variables_of(state, frozen), seen)
-            yield number_of[id(job)], made
+            yield number_of[job.place.workdir, job.stage], made
 
 
 def job_of(system: System, recipe: Recipe, fit: Fit, table: Table, place: Place) -> Job:
