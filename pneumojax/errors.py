@@ -27,6 +27,11 @@ class Diverged(StudyError):
 
     exit_code = 3
 
+    @classmethod
+    def several(cls, what: str, found: Sequence["Diverged"]) -> "Diverged":
+        """Those of several studies as one."""
+        return cls(what, [line for one in found for line in (str(one), *one.details)])
+
 
 class NotWritable(StudyError):
     """A disk that is full, or a place where this user may not write."""

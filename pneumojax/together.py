@@ -144,5 +144,4 @@ def complain(found: Sequence[runs.Run]) -> None:
         except Diverged as error:
             told.append(error)
     if told:
-        lines = [line for error in told for line in (str(error), *error.details)]
-        raise Diverged(f"{len(told)} of {len(found)} studies diverged in part; all else is whole", lines)
+        raise Diverged.several(f"{len(told)} of {len(found)} studies diverged in part; all else is whole", told)

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from pathlib import Path
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 import runs
 import safetensors.numpy
 
-from experiments.sweep import ledger, one_program
+from experiments.sweep import ledger, local, one_program
 from experiments.sweep.__main__ import main
 from experiments.sweep.members import members as members_of
 from pneumojax import classify, config, loop, models, pretrained, run, together
@@ -104,6 +105,20 @@ def test_a_sweep_of_one_program_is_the_sweep_of_its_members(tmp_path, head):
     alone = runs.finish([head[0], *one.command[1:]], tmp_path / "alone")
     wanted = logits(alone)
     np.testing.assert_allclose(logits(tmp_path / "out" / one.id), wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_members_of_one_process_keep_the_logs_of_their_earlier_attempts(tmp_path, monkeypatch):
+    sweep = ledger.sweep_of(tmp_path, "configs/demo.py", [], members_of("configs/demo.py", [], "seed=0,1"))
+    for entry in sweep.entries:
+        ledger.begin(sweep, entry)
+        ledger.log_of(sweep, entry).write_text(f"{entry.id}, alone\n")
+    monkeypatch.setattr(ledger, "command_of", lambda *_: [sys.executable, "-c", "print('together')"])
+    with (tmp_path / "lock").open("w") as lock:
+        one = local.start(sweep, sweep.entries, {}, lock.fileno())
+    one.process.wait()
+    local.ended(sweep, one)
+    for entry in sweep.entries:
+        assert ledger.log_of(sweep, entry).read_text() == f"{entry.id}, alone\ntogether\n"
 
 
 def test_members_that_can_share_a_program_are_side_by_side(tmp_path):

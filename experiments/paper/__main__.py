@@ -86,8 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             page.write({name: runs.load(workdir / name) for name in list(configs)[:number]}, workdir)
         cli.show(printable(workdir / "paper.html"))
         if diverged:
-            lines = [line for error in diverged for line in (str(error), *error.details)]
-            raise Diverged(f"{workdir}: {len(diverged)} of {len(configs)} networks' runs diverged in part", lines)
+            what = f"{workdir}: {len(diverged)} of {len(configs)} networks' runs diverged in part"
+            raise Diverged.several(what, diverged)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ class Running(NamedTuple):
     entries: Sequence[Entry]
     process: subprocess.Popen
     slot: dict[str, str]
+    since: int  # the bytes that the first one's log had before
 
 
 def slots(jobs: int | None, devices: Sequence[str]) -> list[dict[str, str]]:
@@ -100,6 +101,7 @@ def start(sweep: Sweep, entries: Sequence[Entry], slot: dict[str, str], lock: in
     for entry in entries:
         ledger.begin(sweep, entry)
     with ledger.log_of(sweep, entries[0]).open("ab") as log:
+        since = log.tell()
         process = subprocess.Popen(
             ledger.command_of(sweep, *entries),
             env={**os.environ, **slot},
@@ -109,7 +111,7 @@ def start(sweep: Sweep, entries: Sequence[Entry], slot: dict[str, str], lock: in
             process_group=0,
             pass_fds=(lock,),
         )
-    return Running(entries, process, slot)
+    return Running(entries, process, slot, since)
 
 
 def stop(running: Sequence[Running]) -> None:
@@ -121,11 +123,13 @@ def stop(running: Sequence[Running]) -> None:
 
 
 def ended(sweep: Sweep, one: Running) -> None:
-    """Keeps how members have ended, and says so. Those that shared a process have the log of the first."""
+    """Keeps how members have ended, and says so. What their process wrote is in the logs of all that shared it."""
     code, first = one.process.returncode, ledger.log_of(sweep, one.entries[0])
     for entry in one.entries:
         if entry is not one.entries[0]:
-            shutil.copyfile(first, ledger.log_of(sweep, entry))
+            with first.open("rb") as source, ledger.log_of(sweep, entry).open("ab") as own:
+                source.seek(one.since)
+                shutil.copyfileobj(source, own)
         ledger.end(sweep, entry, code if code >= 0 else 128 - code)
         state = ledger.state_of(sweep, entry)
         say(state.name if state.name in ledger.DONE else f"{state.name}, exit code {state.code}: {state.error}", entry)
