@@ -161,6 +161,15 @@ TABLES = {
         {"VOILUTSequence": lut(LONG[::16], -1024, 12, signed=True), **HOUNSFIELD},
         WHOLE,
     ),
+    "VOI as US, of values that would be others'": (
+        BYTES.astype(np.uint16),
+        {
+            "VOILUTSequence": lut(np.repeat(CURVE, 32), 32768, 12),
+            "RescaleSlope": 32,
+            "RescaleIntercept": -32768,
+        },
+        SHOWN,
+    ),
     "modality, 12 bits": (BYTES, {"ModalityLUTSequence": lut(CURVE, 0, 12)}, SHOWN),
     "modality, 16 bits": (BYTES, {"ModalityLUTSequence": lut(np.arange(255, -1, -1) * 257, 0, 16)}, 255 - BYTES),
     "modality and slope": (BYTES, {"ModalityLUTSequence": lut(CURVE, 0, 12), "RescaleSlope": -1}, SHOWN),

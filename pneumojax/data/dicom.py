@@ -69,12 +69,12 @@ def shown(header, pixels: Pixels, levels: Levels) -> tuple[np.ndarray, Range]:
     slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
     if slope == 0:
         raise Unreadable("RescaleSlope 0 makes all pixels alike: mend the header, or leave it out")
-    modality = table(header, fields, "ModalityLUTSequence", every)
+    modality = table(header, fields, "ModalityLUTSequence", every[pixels.samples] if few else every)
     values = modality(every) if modality else every * slope + intercept
+    of_picture = values[pixels.samples] if few else values
     if levels.window == "percentile":
-        of_picture = values[pixels.samples] if few else values
         return linear(values, *percentiles(of_picture, padding(fields, pixels))), Range()
-    voi, window = table(header, fields, "VOILUTSequence", values), window_of(fields)
+    voi, window = table(header, fields, "VOILUTSequence", of_picture), window_of(fields)
     if voi and (levels.window == "as viewer" or not window):
         return linear(voi(values), 0, int(voi.entries.max())), Range()
     if window:
@@ -97,6 +97,9 @@ def functional_groups(header) -> list:
 
 def table(header, fields: list, sequence: str, inputs: np.ndarray) -> Table | None:
     """The first look-up table of a sequence (PS3.3 C.11.1.1.1), with any number of bits an entry; None without one.
+
+    Args:
+      inputs: the values of the picture that are to be mapped.
 
     Errors: Unreadable where its descriptor is none, or its data are fewer than it says.
     """
@@ -128,7 +131,10 @@ def words_of(value, little: bool) -> np.ndarray:
 
 
 def placed(first: int, count: int, signed: bool, inputs: np.ndarray) -> int:
-    """The first value that a table maps, of 16 bits: signed or not as its VR tells, but where that maps no input."""
+    """The first value that a table maps, of 16 bits: signed or not as its VR tells, but where that maps no input.
+
+    In files of implicit VR that of a VOI LUT is told by the stored values, which a rescale can make negative.
+    """
     readings = (first - 2**16, first) if signed else (first, first - 2**16)
     least, largest = inputs.min(), inputs.max()
     return next((one for one in readings if one <= largest and one + count > least), readings[0])
