@@ -215,11 +215,11 @@ def flat(config: ConfigDict | dict) -> dict:
     return flatten_dict(config.to_dict() if isinstance(config, ConfigDict) else config, sep=".")
 
 
-def differences(old: dict, new: dict) -> list[str]:
-    """Fields of two configs that differ, one line each; values as JSON has them."""
+def differences(old: dict, new: dict, but: Sequence[str] = ()) -> list[str]:
+    """Fields of two configs that differ, one line each, `but` some; values as JSON has them."""
     old, new = flat(old), flat(new)
     return [
         f"config.{field}: {json.dumps(old.get(field))} there, {json.dumps(new.get(field))} now"
-        for field in sorted(old.keys() | new.keys())
+        for field in sorted((old.keys() | new.keys()) - set(but))
         if old.get(field) != new.get(field)
     ]

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from pneumojax import checkpoint, hosts
-from pneumojax.config import differences
+from pneumojax.config import PLACES, differences
 from pneumojax.errors import BadInput
 from pneumojax.evaluate import Prediction
 from pneumojax.names import defused, escaped
@@ -26,6 +26,9 @@ OUTPUTS = (
 )
 
 
+MAY_MOVE = (*PLACES, "model.weights")  # fields of a run that goes on: splits.json has digests of what lies there
+
+
 @contextlib.contextmanager
 def claimed(workdir: Path, config: dict):
     """Creates the workdir and holds it for this process.
@@ -38,11 +41,14 @@ def claimed(workdir: Path, config: dict):
 
 
 def check_config(workdir: Path, config: dict) -> None:
-    """Errors: BadInput where the workdir was made by another config, with the fields that differ."""
+    """Errors: BadInput where the workdir was made by another config, with the fields that differ.
+
+    Places of files may: a node's own disk has another name at each start. What lies there is told by its digests.
+    """
     path = workdir / "config.json"
     if path.exists():
         with checkpoint.record_of_run(path):
-            lines = differences(checkpoint.read_json(path), config)
+            lines = differences(checkpoint.read_json(path), config, but=MAY_MOVE)
         if lines:
             raise BadInput(f"{path} is of another config; choose another --workdir or set these fields back", lines)
     elif any((workdir / name).exists() for name in OUTPUTS):
@@ -87,6 +93,9 @@ def begin(workdir: Path, config: dict, record: dict) -> bool:
             raise BadInput(
                 f"{path} was drawn by another version of pneumojax; go on with that one or choose another --workdir"
             )
+        if moved := differences(checkpoint.read_json(workdir / "config.json"), config):
+            logging.info("what was read elsewhere is the same here: %s", "; ".join(moved))
+            checkpoint.write_json(workdir / "config.json", config)
         return True
     checkpoint.write_json(workdir / "config.json", config)
     checkpoint.write_json(path, record)

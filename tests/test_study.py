@@ -1,7 +1,6 @@
 """The study from end to end: the contracts of its files, going on after it was killed, arms that diverge."""
 
 import base64
-import copy
 import csv
 import json
 import re
@@ -336,16 +335,20 @@ def test_other_splits_or_images_than_a_run_began_with_refuse(single, tiny_flags,
     shutil.copytree(single(0), begun)
     (begun / "results.json").unlink()
     path, flags = begun / "splits.json", [*tiny_flags, "--config.trials=(0,)", f"--workdir={begun}"]
-    record = json.loads(path.read_text())
+    text = path.read_text()
     for change, words in (
         (lambda r: r["trials"][0]["clean"]["test"].reverse(), "another version of pneumojax"),
         (lambda r: r.update(fingerprint="0"), "the images are not those"),
     ):
-        changed = copy.deepcopy(record)
+        changed = json.loads(text)
         change(changed)
         path.write_text(json.dumps(changed))
         assert words in error_of(call(main.main, *flags), 2)[0]
         assert not (begun / "results.json").exists()
+    path.write_text(text)
+    moved = f"--config.gan.cache={tmp_path / 'elsewhere'}"  # a place of files may be another one
+    assert bits(finish([*flags[:-1], moved], begun)) == bits(single(0))
+    assert json.loads((begun / "config.json").read_text())["gan"]["cache"] == str(tmp_path / "elsewhere")
 
 
 HOT = """
