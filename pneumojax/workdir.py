@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from pneumojax import checkpoint, hosts
-from pneumojax.config import differences
+from pneumojax.config import PLACES, differences
 from pneumojax.errors import BadInput
 from pneumojax.evaluate import Prediction
 from pneumojax.names import defused, escaped
@@ -38,11 +38,16 @@ def claimed(workdir: Path, config: dict):
 
 
 def check_config(workdir: Path, config: dict) -> None:
-    """Errors: BadInput where the workdir was made by another config, with the fields that differ."""
+    """Errors: BadInput where the workdir was made by another config, with the fields that differ.
+
+    Files may lie elsewhere by now: whether they are the same is known by their digests (`begin`).
+    """
     path = workdir / "config.json"
     if path.exists():
         with checkpoint.record_of_run(path):
             lines = differences(checkpoint.read_json(path), config)
+        moved = tuple(f"config.{field}: " for field in PLACES)
+        lines = [line for line in lines if not line.startswith(moved)]
         if lines:
             raise BadInput(f"{path} is of another config; choose another --workdir or set these fields back", lines)
     elif any((workdir / name).exists() for name in OUTPUTS):
@@ -87,6 +92,8 @@ def begin(workdir: Path, config: dict, record: dict) -> bool:
             raise BadInput(
                 f"{path} was drawn by another version of pneumojax; go on with that one or choose another --workdir"
             )
+        if checkpoint.read_json(workdir / "config.json") != config:
+            checkpoint.write_json(workdir / "config.json", config)  # of where files lie now: later commands read them
         return True
     checkpoint.write_json(workdir / "config.json", config)
     checkpoint.write_json(path, record)
