@@ -2,7 +2,7 @@
 
 python -m experiments.compare WORKDIR…
 python -m experiments.compare WORKDIR… --csv > FILE     # every score of every part, a row a score
-python -m experiments.compare WORKDIR… --contrasts      # arms against the arms that they count against
+python -m experiments.compare WORKDIR… --contrasts      # arms against those that they count against; Holm over all runs
 """
 
 from pneumojax import runtime
@@ -13,6 +13,7 @@ if __name__ == "__main__":
 from pneumojax import cli, paper, tidy
 from pneumojax import config as configs
 from pneumojax import run as runs
+from pneumojax.evaluate.contrasts import correct
 from pneumojax.report import contrasts, tables
 from pneumojax.run import Run
 from pneumojax.workdir import csv_of
@@ -64,6 +65,13 @@ def contrasts_of(run: Run, fields: list[str]) -> tuple[list[str], list[str]]:
     return [*fields, *table["heads"]], [" | ".join(row) for row in rows]
 
 
+def as_one_study(found: list[Run]) -> list[Run]:
+    """The runs with each `p_holm` by the contrasts of all of them, as if they were of one."""
+    rows = [[dict(row) for row in run.results["contrasts"]] for run in found]
+    correct([row for own in rows for row in own])
+    return [run._replace(results=run.results | {"contrasts": own}) for run, own in zip(found, rows, strict=True)]
+
+
 def as_csv(found: list[Run], fields: list[str]) -> str:
     """The tidy scores of runs, with the fields that tell the runs apart in front; an empty cell is not defined."""
     rows = []
@@ -105,7 +113,7 @@ def main(arguments=None) -> None:
             cli.show(*as_csv(found, fields).splitlines())
             return
         if options.contrasts:
-            told = [table for run in found if (table := contrasts_of(run, fields))[1]]
+            told = [table for run in as_one_study(found) if (table := contrasts_of(run, fields))[1]]
             heads, rows = (told[0][0] if told else fields), [row for _, own in told for row in own]
         else:
             rows = [row for run in found for row in rows_of(run, fields)]

@@ -61,14 +61,14 @@ def rows_of(run: Run) -> list[str]:
 
 
 def cells_of(run: Run, arm: dict | None, part: str) -> list[str]:
-    """Of one protocol: accuracy and AUC with their intervals, and the recall of each class; dashes where not run."""
+    """Of one protocol: n, accuracy and AUC with their intervals, the recall of each class; dashes where not run."""
     summary = arm and tables.summary_of(arm, part)
     if not summary:
-        return ["diverged" if arm and "diverged" in arm else "–"] * (len(SCORES) + 1)
+        return ["diverged" if arm and "diverged" in arm else "–"] * (len(SCORES) + 2)
     mark = " (diverged in part)" if "diverged" in arm else ""
     scores = [" ".join(filter(None, tables.cell(summary, score))) + mark for score in SCORES]
     recalls = [tables.cell(summary, f"recall_{name.lower()}")[0] for name in run.config.data.classes]
-    return [*scores, " / ".join(recalls)]
+    return [tables.image_counts(arm["trials"], part), *scores, " / ".join(recalls)]
 
 
 def main(arguments=None) -> None:
@@ -81,7 +81,7 @@ def main(arguments=None) -> None:
         heads = ["system", "the paper cites", "which is", "run here", "arm"]
         for protocol, part in PARTS.items():
             scored = protocol if part == "test" else f"{protocol}, {part}"
-            heads += [f"{scored}: {what}" for what in ("accuracy", "AUC", "recall of each class")]
+            heads += [f"{scored}: {what}" for what in ("n", "accuracy", "AUC", "recall of each class")]
         cli.show_table(heads, [row for run in found for row in rows_of(run)])
 
 

@@ -25,7 +25,7 @@ def arms_of(offer: arms.Offer, protocol: str, config, external) -> dict[str, Arm
             if arm.against in given:
                 why = f"has no place under {protocol} with config.enlarge={config.enlarge}; give None there as well"
             raise BadInput(f"config.arms={config.arms}: {name} counts against {arm.against}, which {why}")
-        if config.gan.flip and not config.classifier.flip and np.isin(arm.extra, made_by_gans(offer)).any():
+        if arm.against and config.gan.flip and not config.classifier.flip and is_of_gans(arm, offer):
             raise BadInput(
                 f"config.gan.flip=True, config.classifier.flip=False: of {name} and {arm.against} one alone would see "
                 "mirrored images; give both or neither"
@@ -33,9 +33,10 @@ def arms_of(offer: arms.Offer, protocol: str, config, external) -> dict[str, Arm
     return found
 
 
-def made_by_gans(offer: arms.Offer) -> np.ndarray:
-    """The rows of what GANs made, whatever labels they saw or are given."""
-    return np.concatenate([offer.pooled.generated, offer.control("permuted"), offer.control("shuffled")])
+def is_of_gans(arm: Arm, offer: arms.Offer) -> bool:
+    """Whether what GANs made, whatever labels they saw or are given, is added or is all: pooling is the paper's way."""
+    made = np.concatenate([offer.pooled.generated, offer.control("permuted"), offer.control("shuffled")])
+    return bool(np.isin(arm.extra, made).any() or np.isin(arm.train, made).all())
 
 
 def arm_of(word: str, offer: arms.Offer) -> Arm | None:

@@ -68,12 +68,15 @@ def scored(arms: Arms, predictions: list[Prediction], config, images: int = 0, o
 def designs(config, images: int = 0, overlapping: Sequence[int] = ()) -> dict[str, evaluate.Design]:
     """The protocols whose trials are no independent draws of the procedure, and what that does.
 
+    The ratio of Nadeau and Bengio is of the images that trials have in common to train on: of a `config.data.fraction`
+    each trial draws its own, so that a small one makes them share less, and not more.
+
     Args:
       config: of the study.
       images: of its own, all of them.
       overlapping: trials that share training patients with earlier ones, as those of folds do.
     """
-    trained = config.data.fraction * (1 - config.evaluate.inner)  # of the images that could be trained on
+    trained = 1 - config.evaluate.inner  # of the images that could be trained on
     found = {
         "official": evaluate.Design(why="trials share their training images"),
         "patient_kfold": evaluate.Design(overlap=1 / ((config.data.folds - 1) * trained)),

@@ -176,11 +176,17 @@ def test_net_benefit_is_counted_by_hand():
     for i, t in enumerate(found["threshold"]):
         values = []
         for margin, labels in map(plain, networks):
-            said = expit(margin) >= t
+            said = expit(margin) > t
             values.append(((said & (labels == 1)).sum() - t / (1 - t) * (said & (labels == 0)).sum()) / len(labels))
         assert found["model"][i] == pytest.approx(np.mean(values), abs=1e-6)
         share = np.mean([p.labels.mean() for p in networks])
         assert found["treat_all"][i] == pytest.approx(share - t / (1 - t) * (1 - share), abs=1e-6)
+
+
+def test_a_half_is_not_above_a_half_as_the_argmax_has_it():
+    """Votes of few trees are often even."""
+    found = decision_curve([prediction([0, 1, 1, 0], [0.0, 0.0, 2.0, -2.0])])
+    assert found["model"][found["threshold"].index(0.5)] == 1 / 4
 
 
 def test_of_three_classes_or_one_there_is_none():

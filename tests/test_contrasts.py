@@ -125,6 +125,22 @@ def test_arms_that_differ_nowhere_have_no_interval():
     assert found["equivalent"] is None
 
 
+@pytest.mark.parametrize(("score", "patients"), [("accuracy", ["a"] * 8), ("auc", ["a"] * 8), ("auc", [*"abababab"])])
+def test_one_patient_tells_nothing_and_is_said(score, patients):
+    """By the flips of one sign every p would be 1; one of each class is as little for the AUC."""
+    margins = np.random.default_rng(3).normal(size=(2, 3, 8))
+    sides = [
+        [prediction([0, 1] * 4, own, patients, trial=t, arm=arm) for t, own in enumerate(side)]
+        for arm, side in zip(("with_gan", "without_gan"), margins, strict=True)
+    ]
+    found = contrast(*sides, score)
+    assert found["difference"] is not None
+    assert found["patients"] == {"interval": None, "p_value": None}
+    assert (found["procedure"]["interval"], found["procedure"]["p_value"]) == (None, None)
+    assert found["procedure_why"] == "there is but one patient, or one of a class: no variance can be told"
+    assert found["p_holm"] is None
+
+
 def test_fewer_than_three_trials_say_nothing_of_the_procedure():
     found = contrast(*gaining([0.1, 0.2], images=50))
     assert (found["procedure"], found["procedure_why"]) == (None, "fewer than 3 trials")

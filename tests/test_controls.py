@@ -100,9 +100,11 @@ def test_mirrored_images_are_in_both_arms_or_in_none():
         BadInput, match=r"config.gan.flip=True.*of generated and duplicated one alone would see mirrored"
     ):
         drawn(asked, gan=gan, classifier=classifier)
+    with pytest.raises(BadInput, match="of generated_only and without_gan one alone would see mirrored"):
+        drawn(("without_gan", "generated_only"), gan=gan, classifier=classifier)
     drawn(("without_gan", "duplicated", "with_gan"), gan=gan, classifier=classifier)  # the paper's way
     classifier.flip = True
-    drawn(asked, gan=gan, classifier=classifier)
+    drawn((*asked, "generated_only"), gan=gan, classifier=classifier)
 
 
 def test_what_has_no_place_is_said_and_so_is_a_declared_contrast_that_is_none(caplog):

@@ -306,10 +306,13 @@ def test_trials_whose_training_patients_overlap_are_corrected_as_folds_are():
 
 def test_what_trials_share_is_known_by_protocol():
     c = default.get_config()
-    c.data.folds, c.data.fraction = 5, 0.5
-    assert results.designs(c)["patient_kfold"].overlap == pytest.approx(1 / 2)  # a fifth to test, two to train on
+    c.data.folds, c.data.fraction = 5, 0.01  # which is drawn anew in each fold: they share less of so few, not more
+    assert results.designs(c)["patient_kfold"].overlap == pytest.approx(1 / 4)  # a fifth to test, four to draw from
     c.evaluate.inner = 0.2
-    assert results.designs(c)["patient_kfold"].overlap == pytest.approx(1 / 2 / 0.8)
+    assert results.designs(c)["patient_kfold"].overlap == pytest.approx(1 / 4 / 0.8)
+    of_disjoint = results.designs(c, 5840, overlapping=(3,))["disjoint"].overlap
+    c.data.fraction = 1.0
+    assert results.designs(c, 5840, overlapping=(3,))["disjoint"].overlap == of_disjoint
     assert results.designs(c)["official"].why == "trials share their training images"
     rows = [noisy_trial(t, protocol) for protocol in ("official", "patient_kfold", "clean") for t in range(3)]
     known = {"title": "with GAN", "against": None, "overrides": {}, "trials": {}}

@@ -323,6 +323,17 @@ def test_an_older_run_has_a_page(older):
     assert {"ROC curves", "Arms and contrasts", "Worst errors", "Contrasts"} <= {*titles}
 
 
+def test_reasons_in_cells_of_numbers_are_broken_into_lines(run):
+    """On one line they made the column of the arms a word wide, and hid the last one."""
+    results = copy.deepcopy(run.results)
+    for row in results["contrasts"]:
+        row |= {"procedure": None, "procedure_why": "trials share their training images"}
+    page = page_of(run._replace(results=results))
+    assert "<td>trials share their training images</td>" in page
+    assert '<td class="number">trials' not in page
+    assert '<td class="number">[' in page
+
+
 @pytest.mark.filterwarnings("error")
 def test_names_are_no_markup_and_no_formulas(tmp_path):
     names = dict(zip(("without_gan", "with_gan"), HOSTILE, strict=True))

@@ -158,6 +158,7 @@ def test_it_is_exported_as_the_networks_head_or_beside_an_earlier_stage(done, tm
         ({"system.penalties": "(0.1,-1.0)"}, "config.system.penalties=(0.1, -1.0): give numbers above 0"),
         ({"system.penalties": "()"}, "config.system.penalties=(): give numbers above 0"),
         ({"system.stage": "layer9"}, "resnet18 has no stage 'layer9' before its head"),
+        ({"classifier.seeds": "2"}, "config.classifier.seeds=2: a probe takes nothing from a seed"),
     ],
 )
 def test_what_a_probe_cannot_do_is_one_line(tiny_flags, fields, line):

@@ -46,6 +46,20 @@ def test_a_run_does_not_go_on_with_a_damaged_record(tmp_path, name, content):
     assert path.read_text() == content
 
 
+def test_a_run_goes_on_where_its_files_lie_elsewhere_by_now_and_keeps_that(tmp_path):
+    """A mount of another name is not another config: the images are known by their digest."""
+    config = {"seed": 0, "data": {"dir": "/old", "cache": "/a"}, "gan": {"cache": "/b"}, "model": {"weights": "none"}}
+    moved = config | {"data": {"dir": "/new", "cache": "/c"}, "gan": {"cache": ""}}
+    assert not workdirs.record_plan(tmp_path, config, [], "pixels", {})
+    workdirs.check_config(tmp_path, moved)
+    assert workdirs.record_plan(tmp_path, moved, [], "pixels", {})
+    assert json.loads((tmp_path / "config.json").read_text()) == moved
+    with pytest.raises(BadInput, match="the images are not those that .* began with .*'/new'"):
+        workdirs.record_plan(tmp_path, moved, [], "others", {})
+    with pytest.raises(BadInput, match="is of another config"):
+        workdirs.check_config(tmp_path, moved | {"seed": 1})
+
+
 def test_the_command_says_so_in_one_line(whole, tiny_flags, tmp_path):
     for name in ("config.json", "splits.json"):
         shutil.copy(whole / name, tmp_path)

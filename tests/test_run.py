@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -336,6 +337,19 @@ def test_contrasts_of_runs_are_those_of_their_pages(whole, capsys):
     assert [float(line[lines[0].index("difference")]) for line in lines[2:]] == [
         pytest.approx(100 * row["difference"], abs=0.051) for row in rows
     ]
+
+
+def test_holm_is_over_all_runs_of_a_study_and_not_over_each():
+    """Smallest times three, next times two; the declared one stands apart. What lies on the disk stays as it is."""
+
+    def having(*values, declared=False):
+        rows = [{"procedure": {"p_value": p}, "declared": declared, "p_holm": p} for p in values]
+        return runs.Run(Path("run"), None, {"contrasts": rows}, {}, {}, {}, {})
+
+    three = [having(0.02, 0.5), having(0.01), having(0.03, declared=True)]
+    found = [[row["p_holm"] for row in own.results["contrasts"]] for own in compare.as_one_study(three)]
+    assert found == [[0.04, 0.5], [0.03], [0.03]]
+    assert [row["p_holm"] for row in three[0].results["contrasts"]] == [0.02, 0.5]
 
 
 def test_runs_are_told_apart_by_network_gan_seed_and_what_was_swept(single, tmp_path, capsys):

@@ -119,20 +119,23 @@ def test_the_table_of_runs(monkeypatch, capsys):
     """A row an arm, a cell a head; `clean` is scored on unseen images, and what was not run is a dash."""
     scores = summary(accuracy=0.9, auc=0.95, recall_normal=0.8, recall_pneumonia=0.925)
     lost = {"step": 9, "metric": "constant features", "checkpoint": None}
+    trials = [{"trial": t, "test": 624, "unseen": {"images": 5200 + t}} for t in range(2)]
+    official, clean = ({"without_gan": {"trials": trials, **own}} for own in (scores, {"unseen": scores}))
     found = {
-        "wu": finished("wu2020", official={"without_gan": scores}, clean={"without_gan": {"unseen": scores}}),
+        "wu": finished("wu2020", official=official, clean=clean),
         "lost": finished("kermany2018_squeezenet", clean={"without_gan": {"diverged": lost}}),
     }
     monkeypatch.setattr(runs, "load", lambda workdir: found[workdir.name])
     assert call(table3.main, *found) == (0, "")
     heads, rule, *rows = capsys.readouterr().out.splitlines()
     heads, *rows = ([cell.strip() for cell in row.strip("|").split("|")] for row in (heads, *rows))
-    assert {len(row) for row in (heads, *rows)} == {rule.count("---")} == {14}
+    assert {len(row) for row in (heads, *rows)} == {rule.count("---")} == {17}
     wu, lost = (dict(zip(heads, row, strict=True)) for row in rows)
     assert list(wu.values())[:5] == [
         *("Wu 2020", "97.00", "average over a split of its own"),
         *("wu2020, 200 pixels, under a forest, on kermany", "without_gan"),
     ]
+    assert (wu["official: n"], wu["clean, unseen: n"]) == ("2 × 624", "5200, 5201")
     assert wu["official: accuracy"] == "90.0 ± 1.0 (a) [85.0, 95.0]"
     assert wu["clean, unseen: AUC"] == "95.0 ± 1.0 (a) [90.0, 100.0]"
     assert wu["clean, unseen: recall of each class"] == "80.0 ± 1.0 / 92.5 ± 1.0"

@@ -112,7 +112,8 @@ def contrast(sides: Sides, parts: Mapping[int, Part], classes, design: Design, t
     for i, name in enumerate(whole.names):
         value = whole.value[i]
         error = np.sqrt(whole.variance[i])
-        p = sign_flip(flipped[:, i], FLIPS, terms.seed) if terms.tested and np.isfinite(value) else None
+        told = np.isfinite(value) and np.isfinite(error)  # one patient's sign says nothing
+        p = sign_flip(flipped[:, i], FLIPS, terms.seed) if terms.tested and told else None
         row = {"score": name, "difference": number(value)}
         row["patients"] = {"interval": straight(value, error, whole.patients[i] - 1), "p_value": p}
         row |= procedure_of_difference(whole, i, design)

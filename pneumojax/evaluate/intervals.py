@@ -13,6 +13,7 @@ FEW = 6  # trials, below which its intervals are wide
 ROUNDING = 1e-12  # far below one image's share
 LEAST = {"mcc": -1.0}  # what a score can be at the least, where that is not 0
 ALIKE = "all patients and trials are alike: no variance can be told"
+ONE_PATIENT = "there is but one patient, or one of a class: no variance can be told"
 
 
 class Design(NamedTuple):
@@ -130,4 +131,5 @@ def procedure_of_difference(estimate: Estimate, index: int, design: Design, leve
         "replicates": count,
         "few": count < FEW,
     }
-    return {"procedure": found, "procedure_why": None if found["interval"] else ALIKE}
+    why = ONE_PATIENT if np.isnan(error) else ALIKE
+    return {"procedure": found, "procedure_why": None if found["interval"] else why}

@@ -74,7 +74,8 @@ def decision_curve(predictions: Sequence[Prediction]) -> dict | None:
     model, everyone = [], []
     for p in predictions:
         chance, ill = p.chances[:, 1], p.labels == 1
-        right, wrong = (len(own) - np.searchsorted(np.sort(own), CHANCES) for own in (chance[ill], chance[~ill]))
+        kinds = chance[ill], chance[~ill]
+        right, wrong = (len(own) - np.searchsorted(np.sort(own), CHANCES, "right") for own in kinds)
         model.append((right - price * wrong) / len(chance))
         everyone.append(ill.mean() - price * (~ill).mean())
     lists = (CHANCES, *(np.average(rows, axis=0, weights=weights_of(predictions)) for rows in (model, everyone)))

@@ -31,14 +31,8 @@ from pneumojax.tuning import Tuning
 
 DEFAULTS = {
     "stage": "",  # the last stage that is computed, of the network's; '': the one before the head
-    "penalties": (
-        1e-4,
-        1e-3,
-        1e-2,
-        1e-1,
-        1.0,
-        10.0,
-    ),  # of which one is chosen: lambda of the mean loss + lambda |w|² / 2
+    # of which one is chosen: lambda of the mean loss + lambda |w|² / 2
+    "penalties": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
     "iterations": 10_000,  # of L-BFGS, at most; one that has not converged by then is an error
 }
 TOLERANCE = 1e-8  # of the gradient's largest component
@@ -58,6 +52,9 @@ def prepare(config) -> System:
     own = config.system
     if not own.penalties or any(type(p) is not float or not p > 0 for p in own.penalties):
         raise BadInput(f"config.system.penalties={own.penalties}: give numbers above 0, e.g. '(0.001, 0.01, 0.1)'")
+    if (seeds := config.classifier.seeds) > 1:
+        what = "a probe takes nothing from a seed, and all of them would be one network"
+        raise BadInput(f"config.classifier.seeds={seeds}: {what}; give 1, config.gan.seeds for GANs, or more trials")
     network = finetune.prepare(config)
     end = embedding.end_of(type(network.model), config.model.name, own.stage or None)
     if lacking := finetune.untrained(network, end):
