@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from scipy.stats import rankdata
 
 from pneumojax import classify, tuning
 from pneumojax.classify import Recipe
@@ -204,6 +203,8 @@ def correlations(one: np.ndarray, other: np.ndarray) -> list[float | None]:
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float | None:
     """Spearman's of two maps [n]."""
+    from scipy.stats import rankdata  # half a second to import
+
     if np.ptp(one) == 0 or np.ptp(other) == 0 or not np.isfinite([one, other]).all():
         return None
     return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])

@@ -11,11 +11,19 @@ from pathlib import Path
 from pneumojax import runtime
 
 ROOT = Path(__file__).parents[1]
-
+LONGEST = (  # the files that xdist begins with, so that none of them is alone in the end
+    *("test_slurm", "test_hosts", "test_study", "test_systems", "test_saliency", "test_accelerator"),
+    *("test_forest", "test_together", "test_gan_contract", "test_gan", "test_export", "test_networks", "test_models"),
+    *("test_lowering", "test_probe", "test_environment", "test_chromium", "test_notebook", "test_submitit"),
+)
 
 # Before jax is imported, and for the processes that tests start: all of this session and later ones share programs.
 # `pytest --cache-clear` empties it. The bits of results are the same with and without (`test_study.py`).
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache/d/jax"))
+# Compiled in half the time, as they run a few times on few pixels; what a test wants otherwise is `runs.OPTIMISED`.
+if not runtime.has_accelerator():
+    flag, theirs = "--xla_backend_optimization_level", os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = theirs if flag in theirs else f"{flag}=0 {theirs}".strip()
 runtime.configure()  # as the commands do
 gc.set_threshold(50_000, 20, 20)  # tracing makes many objects that stay: by Python's own 700, a seventh of its time
 
@@ -47,6 +55,16 @@ TINY = {
     "classifier.save_every": 4,
     "classifier.predict_batch_size": 16,
 }
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # xdist would begin with the files of the most tests
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 MAPS = 20_000  # of memory that programs of tests may take

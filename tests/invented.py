@@ -1,10 +1,13 @@
-"""Runs whose answers are drawn at random, for what reads a run: no network is trained."""
+"""Runs whose answers are drawn at random, for what reads a run, and networks of drawn weights: none is trained."""
 
 import copy
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from answers import prediction
 
+from pneumojax import classify
 from pneumojax import config as configs
 from pneumojax import results as resulting
 from pneumojax import run as runs
@@ -21,6 +24,20 @@ ENVIRONMENT = {
 PARTS = {"clean": ("test", "unseen", "inner"), "paper": ("test", "unseen", "test_real", "test_generated")}
 TITLES = {"without_gan": "without GAN", "with_gan": "with GAN"}
 STRENGTH = {"without_gan": 1.0, "with_gan": 1.5}  # of the evidence in a margin, against noise of 1
+
+
+def variables_of(model, size: int, seed: int = 0) -> dict:
+    """Variables of a network, drawn by numpy in He's deviation: `classify.init` takes seconds to compile."""
+    rng = np.random.default_rng(seed)
+
+    def drawn(path, leaf):
+        if path[-1].key == "kernel":
+            deviation = np.sqrt(2 / np.prod(leaf.shape[:-1]))
+            return jnp.asarray(deviation * rng.standard_normal(leaf.shape, np.float32), leaf.dtype)
+        return jnp.full(leaf.shape, float(path[-1].key in ("scale", "var")), leaf.dtype)
+
+    shapes = jax.eval_shape(lambda: classify.fresh_variables(jax.random.key(0), model, size))
+    return jax.tree_util.tree_map_with_path(drawn, shapes)
 
 
 def answers_of(classes=CLASSES, trials=(0, 1, 2), parts=PARTS, images=40):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from invented import variables_of
 from PIL import Image
 from runs import bits, call, error_of, finish
 
@@ -135,7 +136,7 @@ def test_interrupted_among_the_forests_it_ends_in_the_same_bits(grown, tiny_flag
 
 @pytest.mark.slow
 def test_a_frozen_network_wants_its_weights(tmp_path, tiny_flags):
-    variables = jax.tree.map(np.asarray, classify.init(jax.random.key(3), models.load("wu2020")(width=32), 224))
+    variables = jax.tree.map(np.asarray, variables_of(models.load("wu2020")(width=32), 224))
     tensors = pretrained.to_torch(variables, "wu2020")
     safetensors.numpy.save_file(tensors, tmp_path / "whole.safetensors")
     del tensors["convolution.1.bias"]

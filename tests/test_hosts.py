@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -143,9 +144,10 @@ def test_jobs_are_trained_as_in_one_process_and_go_on_with_other_devices(tmp_pat
         np.testing.assert_array_equal(two[0][name], two[1][name])
         np.testing.assert_allclose(two[0][name], one[name], rtol=1e-5 * name.startswith("alone"), atol=1e-6)
     assert [(tmp_path / name / "metrics.jsonl").read_text().count("\n") for name in "ab"] == [16, 16]
+    assert script(tmp_path / "stopped", (2, 2), tmp_path / "c", stop=7) == [143, 143]
+    shutil.copytree(tmp_path / "c", tmp_path / "d")
     for name, counts in {"c": (1,), "d": (2,)}.items():
-        assert script(tmp_path / f"{name}1", (2, 2), tmp_path / name, stop=7) == [143, 143]
-        [gone_on] = script(tmp_path / f"{name}2", counts, tmp_path / name)
+        [gone_on] = script(tmp_path / f"on{counts[0]}", counts, tmp_path / name)
         assert (gone_on["devices"], gone_on["first"]) == (*counts, 8)  # after the step in which the signal came
         np.testing.assert_allclose(gone_on["alone0"], one["alone0"], rtol=1e-5, atol=1e-6)
 
@@ -241,26 +243,23 @@ from pathlib import Path
 from pneumojax import checkpoint, run
 from pneumojax.stage import Stage
 from pneumojax.systems import finetune
-recipe, variables = finetune.restored(run.load(Path(sys.argv[1])), Stage(0, "clean", arm="with_gan"))
-print(jax.device_count(), checkpoint.digest(variables))
+for workdir in sys.argv[1:]:
+    recipe, variables = finetune.restored(run.load(Path(workdir)), Stage(0, "clean", arm="with_gan"))
+    print(jax.device_count(), checkpoint.digest(variables))
 """
 
 
 @pytest.mark.slow
 def test_a_checkpoint_is_restored_on_another_count_of_devices(one, two):
-    """Of four devices on one and two, of two processes on one."""
-
-    def read(workdir: Path, count: int) -> list[str]:
+    """Of one process with four devices, and of two processes."""
+    found = {}
+    for count in (1, 2, 4):
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **devices(count)}
-        command = [sys.executable, "-c", READ, str(workdir)]
-        return subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-        ).stdout.split()
-
-    digest = read(one, 4)[1]
-    assert [read(one, count) for count in (1, 2)] == [["1", digest], ["2", digest]]
-    digest = read(two, 1)[1]
-    assert read(two, 4) == ["4", digest]
+        command = [sys.executable, "-c", READ, str(one), str(two)]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        found[count] = [line.split() for line in done.stdout.splitlines()]
+    digests = [digest for _, digest in found[4]]
+    assert found == {count: [[str(count), digest] for digest in digests] for count in (1, 2, 4)}
 
 
 @pytest.mark.slow

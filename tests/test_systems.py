@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from flax.traverse_util import flatten_dict
+from invented import variables_of
 from ml_collections import FrozenConfigDict
 from PIL import Image
 from runs import bits, call, error_of, fields_at, finish, start, wait_for
@@ -39,7 +40,7 @@ def config_of(**changes) -> FrozenConfigDict:
 
 def fresh(name: str, width: int = 16) -> tuple:
     model = models.load(name)(num_classes=2, width=width)
-    return model, classify.init(jax.random.key(0), model, SIZE)
+    return model, variables_of(model, SIZE)
 
 
 def new_layers(variables, *layers) -> frozenset:
@@ -147,7 +148,7 @@ def test_more_stages_than_there_are():
 @pytest.mark.parametrize("name", ["alexnet", "squeezenet", "squeezenet1_0", "googlenet", "resnet18"])
 def test_stages_in_turn_are_the_network(name):
     model = models.load(name)(num_classes=2, width=16)
-    variables = classify.init(jax.random.key(0), model, 80)
+    variables = variables_of(model, 80)
     options = {"static_argnames": ("begin", "end"), "compiler_options": loop.QUICK_COMPILATION}
     apply = jax.jit(model.apply, **options)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 80, 80, 3)), jnp.float32)
@@ -201,7 +202,7 @@ def study(tmp_path_factory, tiny_flags):
     """Flags of a shrunk study in head mode, from a trunk that lacks `MISSING`; the folder of its data and `whole`."""
     root = tmp_path_factory.mktemp("heads")
     rng = np.random.default_rng(0)
-    variables = jax.tree.map(np.asarray, classify.init(jax.random.key(3), models.load("squeezenet")(), SIZE))
+    variables = jax.tree.map(np.asarray, variables_of(models.load("squeezenet")(), SIZE))
     tensors = pretrained.to_torch(variables, "squeezenet")
     trunk = {name: value for name, value in tensors.items() if not name.startswith(MISSING)}
     safetensors.numpy.save_file(trunk, root / "trunk.safetensors")
@@ -375,7 +376,7 @@ def tiny(tmp_path_factory, tiny_flags):
     (root / "two_stages.py").write_text(NETWORK)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "__path__", [*models.__path__, str(root)])
-        variables = classify.init(jax.random.key(0), models.load("two_stages")(num_classes=2), 48)
+        variables = variables_of(models.load("two_stages")(num_classes=2), 48)
         tensors = pretrained.to_torch(jax.tree.map(np.asarray, variables), "two_stages")
         safetensors.numpy.save_file(tensors, root / "weights.safetensors")
         flags = [

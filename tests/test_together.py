@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import runs
 import safetensors.numpy
+from invented import variables_of
 
 from experiments.sweep import ledger, local, one_program
 from experiments.sweep.__main__ import main
@@ -22,7 +23,7 @@ ONE = ("--config.trials=(0,)", "--config.protocols=('clean',)", "--config.arms=(
 @pytest.fixture(scope="module")
 def head(tmp_path_factory, tiny_flags) -> list[str]:
     """Flags of a study that trains the head of a network alone, on features in memory."""
-    variables = classify.init(jax.random.key(3), models.load("squeezenet")(), 48)
+    variables = variables_of(models.load("squeezenet")(), 48)
     path = tmp_path_factory.mktemp("weights") / "squeezenet.safetensors"
     safetensors.numpy.save_file(pretrained.to_torch(jax.tree.map(np.asarray, variables), "squeezenet"), path)
     own = ("--config.arms=('without_gan',)", "--config.classifier.mode=head", "--config.classifier.standardise=True")

@@ -236,8 +236,8 @@ def determinism(budget: Budget, toy: bool) -> None:
     """What it costs that a GPU adds in the same order each time: steps of a DCGAN, a second."""
     heads("DCGAN, bf16", "steps/s")
     for name, flag in (("deterministic, as always", "true"), ("not", "false")):
-        flags = "" if toy else f"--xla_gpu_deterministic_ops={flag}"
-        found = apart(budget, rate, "gan_step", (setting("dcgan", toy, "bfloat16"),), XLA_FLAGS=flags)
+        variables = {} if toy else {"XLA_FLAGS": f"--xla_gpu_deterministic_ops={flag}"}
+        found = apart(budget, rate, "gan_step", (setting("dcgan", toy, "bfloat16"),), **variables)
         show(name, found if isinstance(found, str) else f"{found[0]:.4g}")
 
 

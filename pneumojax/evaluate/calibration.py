@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import expit
 
 from pneumojax.evaluate.influence import gathered, mean_of, trial_weights
@@ -67,6 +66,8 @@ def curve(predictions: Sequence[Prediction], margins: Sequence[np.ndarray]) -> d
 
 def intercept_of(margin: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
     """What to add to all margins so that as many images as are of class 1 are expected, and the images' influence."""
+    from scipy.optimize import brentq  # half a second to import
+
     far = np.abs(margin).max() + 50
     value = brentq(lambda added: (labels - expit(margin + added)).sum(), -far, far)
     chance = expit(margin + value)
@@ -104,6 +105,7 @@ def slope_of(margin: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]
 
 def temperature(margin: np.ndarray, labels: np.ndarray) -> tuple[float, str]:
     """The temperature with the least cross-entropy, and why there is none: NaN then."""
+    from scipy.optimize import brentq  # half a second to import
 
     def pull(log_steepness):
         return (margin * (labels - expit(np.exp(log_steepness) * margin))).sum()

@@ -9,7 +9,6 @@ hide copies, and blurred ones lie nearer in pixels. Read them beside `kid`.
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from pneumojax.errors import BadInput
 from pneumojax.gan.quality import inputs
@@ -47,6 +46,8 @@ def copy_rate(generated, held_out, patients=None) -> CopyRate:
     Errors: BadInput for other shapes and for numbers that are not finite; Undefined for fewer than 19 held-out images
     or patients, and where 5% of the images are themselves among the training images, since nothing is below 0.
     """
+    from scipy import stats  # half a second to import
+
     generated, held_out = distances(generated=generated, held_out=held_out)
     n, m, what = len(generated), len(held_out), "images"
     if patients is not None:
@@ -79,6 +80,8 @@ def c_t(generated, held_out) -> float:
 
     Source: Meehan, Chaudhuri and Dasgupta 2020, A non-parametric test to detect data-copying, section 4.
     """
+    from scipy import stats  # half a second to import
+
     generated, held_out = distances(generated=generated, held_out=held_out)
     n, m = len(generated), len(held_out)
     wins = stats.mannwhitneyu(generated, held_out, method="asymptotic").statistic

@@ -3,8 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import pairwise_distances_argmin, pairwise_distances_chunked
-from sklearn.neighbors import NearestNeighbors
 
 from pneumojax.gan.quality import inputs
 from pneumojax.gan.quality.inputs import Undefined
@@ -32,6 +30,8 @@ def nearest(queries, references, mirrored=None) -> Nearest:
     Errors: BadInput for other shapes and for numbers that are not finite; Undefined for one image alone and for images
     that are all alike.
     """
+    from sklearn.metrics import pairwise_distances_argmin  # a second to import
+
     queries, references = inputs.features(queries=queries, references=references)
     ways = [queries]
     if mirrored is not None:
@@ -60,6 +60,8 @@ def centred(first: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
 
 def radii(array: np.ndarray, k: int) -> np.ndarray:
     """Distance of each row [n, d] to its k-th nearest, itself not counted, float [n]."""
+    from sklearn.neighbors import NearestNeighbors  # a second to import
+
     (array,) = centred(array)
     return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(array).kneighbors()[0][:, -1]
 
@@ -88,6 +90,8 @@ def prdc(real, generated, k: int = 5) -> dict[str, float]:
 
     Source: Kynkäänniemi et al. 2019 (precision, recall) and Naeem et al. 2020 (density, coverage; section 3).
     """
+    from sklearn.metrics import pairwise_distances_chunked  # a second to import
+
     real, generated = inputs.features(real=real, generated=generated)
     inputs.check_count("k", k, 1, "a count of neighbours")
     for name, array in (("real", real), ("generated", generated)):

@@ -3,11 +3,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from pneumojax.gan.quality import inputs
 from pneumojax.gan.quality.inputs import Undefined
@@ -31,6 +26,8 @@ def tell_auc(real, generated, groups, seed: int, generated_groups=None) -> float
 
     Errors: as `kid`; Undefined for fewer than 5 patients or generated images.
     """
+    from sklearn.metrics import roc_auc_score  # a second to import
+
     real, generated = inputs.features(real=real, generated=generated)
     own = [inputs.column("groups", groups, len(real)), np.arange(len(generated))]
     if generated_groups is not None:
@@ -63,6 +60,11 @@ def tell_accuracy(one, other, seed: int, groups=None) -> float:
 
 def held_out(one: np.ndarray, other: np.ndarray, groups: list[np.ndarray], seed: int) -> Iterator[tuple]:
     """Of each fold: labels, 1 for `other`, and logits of a classifier of the other folds; groups of either set."""
+    from sklearn.linear_model import LogisticRegression  # a second to import
+    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     codes = [np.unique(own, return_inverse=True)[1] for own in groups]
     for own, what in zip(codes, ("patients", "images"), strict=True):
         if (count := own.max() + 1) < FOLDS:
