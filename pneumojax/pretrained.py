@@ -92,7 +92,7 @@ def of_record(record: dict, variables: dict, name: str, source: str) -> dict:
     if outputs - {len(classes)}:
         what = f"config.json names {len(classes)} classes and its head has {outputs.pop()}"
         raise BadInput(f"{source} is damaged: {what}; export the run again")
-    return {"classes": classes, "trained_by": "" if record.get("lacks") else str(record["classifier"])}
+    return {"classes": classes, "trained_by": "" if record.get("lacks") else shown(record["classifier"])}
 
 
 def classes_of(record: dict) -> tuple[str, ...]:

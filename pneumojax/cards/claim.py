@@ -77,7 +77,10 @@ def of_data(run: Run) -> dict[int, str | None]:
         5: known.get("design"),
         6: "to compare ways of training, not to make a device",
         7: known.get("source"),
-        8: f"all images of the set were taken; left out: {facts.left_out(run) or 'not known'}",
+        8: "; ".join(
+            [f"all images of the set were taken; left out: {facts.left_out(run) or 'not known'}"]
+            + [known[name] for name in ("selected",) if name in known]
+        ),
         9: f"gray, {facts.fit(run)} of {config.model.image_size} pixels, bilinear; {facts.gray(run)}; normalised by "
         "ImageNet's mean and deviation",
         11: known.get("deidentified"),
