@@ -127,9 +127,17 @@ def trained_on(run: Run) -> str:
 
 
 def is_published(run: Run) -> bool:
-    """Whether its images are those of the published set, also by the names of all files."""
+    """Whether its images are those of the published set: prepared from it, or by the names of all files.
+
+    `kermany` alone says nothing: given a `data.dir` it reads whatever folder that is.
+    """
     names = [name.rpartition("/")[2] for trial in run.splits["trials"] for name in names_in(trial)]
-    return run.config.data.name == "kermany" or bool(names) and all(re.match(PATIENT_PATTERN, name) for name in names)
+    return is_prepared(run) or bool(names) and all(re.match(PATIENT_PATTERN, name) for name in names)
+
+
+def is_prepared(run: Run) -> bool:
+    """Whether its images are those that `pneumojax.data.prepare` made of the published files."""
+    return run.config.data.name == "kermany" and not run.config.data.dir
 
 
 def names_in(trial: dict) -> list[str]:

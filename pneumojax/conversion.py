@@ -8,7 +8,7 @@ name there. `table` writes it out for a network. Kernels are OIHW there and HWIO
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 import jax
@@ -58,9 +58,25 @@ def name_there(keys: Sequence[str], model: type) -> str:
 
 def num_classes_of(shapes: Mapping[str, tuple[int, ...]], name: str) -> int:
     """The number of classes of a state dict's head, by the shapes of its tensors; 1000 where none has a head's."""
-    few, many = table(name, 2), table(name, 3)
-    head = [shapes[key] for key in few if few[key] != many[key] and key in shapes]
+    head = [shapes[key] for key in head_of(name) if key in shapes]
     return next((shape[0] for shape in head if shape and 1 <= shape[0] <= MOST_CLASSES), 1000)
+
+
+def head_of(name: str) -> dict[str, tuple[str, ...]]:
+    """The tensors of the network `name` whose shape follows from the number of classes: torchvision's name → path."""
+    few, many = table(name, 2), table(name, 3)
+    return {key: path for key, (path, _) in few.items() if few[key] != many[key]}
+
+
+def lacking(tensors: Collection[str], name: str) -> list[str]:
+    """The layers or blocks of the network `name` of which there is no tensor, by torchvision's names, largest first."""
+    found: dict[str, None] = {}
+    for key in table(name):
+        words = key.split(".")
+        blocks = (".".join(words[:count]) for count in range(1, len(words) + 1))
+        alone = (one for one in blocks if not any(f"{other}.".startswith(f"{one}.") for other in tensors))
+        found |= dict.fromkeys(list(alone)[:1])
+    return list(found)
 
 
 def convert(state_dict: Mapping, name: str, allow_missing: Sequence[str] = ()) -> dict:

@@ -93,7 +93,9 @@ def of_classifier(run: Run, name: str) -> Subject:
         "id2label": {str(label): one for label, one in enumerate(classes)},
         "label2id": {one: label for label, one in enumerate(classes)},
         "classifier": name,
+        "lacks": conversion.lacking(tensors[EXPORTED], config.model.name) if exported.probe else [],
         "data": config.data.name,
+        "fingerprint": run.results["data"]["fingerprint"],
         "preprocessing": preprocessing(config),
         "run_differs_by": interchange.difference(np.asarray(jax.jit(exported.logits)(*tried)), own),
     }
@@ -143,6 +145,7 @@ def preprocessing(config) -> dict:
     return {
         "image_size": config.model.image_size,
         "fit": config.data.fit,
+        "resample": "bilinear, antialiased, as Pillow does it",
         "window": config.data.window,
         "channels": "gray, the same in all three",
         "scale": 255,

@@ -66,8 +66,9 @@ def to_onnx(function: Callable, inputs: Inputs, output: str, tried: list[np.ndar
     Errors: BadInput where jax2onnx or onnxruntime are not installed, or cannot do it, or give other numbers.
     """
     try:
-        import jax2onnx
-        import onnxruntime
+        with quiet():
+            import jax2onnx
+            import onnxruntime
     except ImportError as error:
         raise BadInput(f"--onnx: {describe(error)}; pip install 'pneumojax[onnx]'") from error
     versions = {name: importlib.metadata.version(name) for name in ("jax2onnx", "onnxruntime")}
@@ -145,12 +146,14 @@ def told(versions: dict[str, str]) -> str:
 
 @contextlib.contextmanager
 def quiet():
-    """Within it what jax2onnx prints is not seen: lines about its own working."""
-    logger = logging.getLogger("onnx_ir")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    """Within it what jax2onnx prints is not seen: of its own working, and tracebacks of parts that it leaves out."""
+    loggers = [logging.getLogger(name) for name in ("jax2onnx", "onnx_ir")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -20,7 +20,7 @@ from absl import app, logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from pneumojax import checkpoint, cli, paths, weights
-from pneumojax.conversion import convert, num_classes_of, shape_there, table, to_torch
+from pneumojax.conversion import convert, head_of, num_classes_of, shape_there, table, to_torch
 from pneumojax.errors import BadInput, describe
 from pneumojax.state_dict import of_network
 from pneumojax.weights import hash_of, shown
@@ -33,6 +33,8 @@ class Weights(NamedTuple):
 
     variables: dict  # {"params", "batch_stats"} of numpy arrays, less the tensors that were allowed to be missing
     digest: str  # SHA-256 over names and values, the same for every kind of file
+    classes: tuple[str, ...] = ()  # that its head tells, where an exported folder says so
+    trained_by: str = ""  # the classifier that an earlier run trained, where an exported folder says so
 
 
 def load(
@@ -56,7 +58,7 @@ def load(
 
     Errors: BadInput for whatever cannot be used; NotWritable where a download cannot be kept.
     """
-    known, path = table(name), paths.of(source, field)
+    known, path, record = table(name), paths.of(source, field), {}
     try:
         folder = path.is_dir()
     except OSError as error:  # a folder above that may not be entered
@@ -64,7 +66,7 @@ def load(
     if source == "torchvision":
         held = weights.download(name, paths.of(cache, "config.model.cache") / "weights", instead, field)
     else:
-        held = of_folder(path, name) if folder else weights.read(path)
+        held, record = of_folder(path, name, allow_missing) if folder else (weights.read(path), {})
     try:
         tensors, said = of_network(held, known, name)
         variables = jax.tree.map(np.float32, convert(tensors, name, allow_missing))
@@ -78,7 +80,24 @@ def load(
     over = len(tensors) - len(jax.tree.leaves(variables))
     passed = f"; {over} passed over, counters and auxiliary heads" if over else ""
     logging.info("weights: %s: %d tensors of %s%s%s", shown(source), len(tensors) - over, name, said, passed)
-    return Weights(variables, digest(variables))
+    return Weights(variables, digest(variables), **of_record(record, variables, name, source))
+
+
+def of_record(record: dict, variables: dict, name: str, source: str) -> dict:
+    """What the config.json of an exported folder tells beside tensors. Errors: BadInput where they disagree."""
+    if not record:
+        return {}
+    classes, leaves = classes_of(record), flatten_dict(variables)
+    outputs = {leaves[path].shape[-1] for path in head_of(name).values() if path in leaves}
+    if outputs - {len(classes)}:
+        what = f"config.json names {len(classes)} classes and its head has {outputs.pop()}"
+        raise BadInput(f"{source} is damaged: {what}; export the run again")
+    return {"classes": classes, "trained_by": "" if record.get("lacks") else shown(record["classifier"])}
+
+
+def classes_of(record: dict) -> tuple[str, ...]:
+    """Those of an exported classifier's config.json, in the order of its logits."""
+    return tuple(str(record["id2label"][str(label)]) for label in range(len(record["id2label"])))
 
 
 def of_config(config) -> Weights | None:
@@ -87,7 +106,16 @@ def of_config(config) -> Weights | None:
     if model.weights == "none":
         return None
     instead = f"give a file as config.model.weights, or {weights.from_scratch(config.classifier.mode)}"
-    return load(model.weights, model.name, model.allow_missing, model.cache, instead)
+    given = load(model.weights, model.name, model.allow_missing, model.cache, instead)
+    if given.trained_by:
+        what = "patients whom it was trained on must not be tested here, or scores flatter"
+        logging.warning("weights: %s: %s of an earlier run: %s", shown(model.weights), shown(given.trained_by), what)
+    if not given.classes or given.classes == tuple(config.data.classes):
+        return given
+    logging.info("weights: their head tells %s, so that it starts anew", ", ".join(map(shown, given.classes)))
+    head = head_of(model.name).values()
+    kept = {path: leaf for path, leaf in flatten_dict(given.variables).items() if path not in head}
+    return given._replace(variables={"params": {}, "batch_stats": {}} | unflatten_dict(kept))
 
 
 def digest(variables: dict) -> str:
@@ -127,16 +155,23 @@ def save(converted: Weights, name: str, source: str, folder: Path) -> None:
     partial.rename(folder)
 
 
-def of_folder(folder: Path, name: str) -> dict:
-    """What a folder holds, converted here or shaped as Hugging Face has it. Errors: BadInput as `restore` has them."""
+def of_folder(folder: Path, name: str, allow_missing: Sequence[str] = ()) -> tuple[dict, dict]:
+    """What a folder holds, converted here or shaped as Hugging Face has it, and what `check_export` says of it.
+
+    Errors: BadInput as `restore` and `check_export` have them.
+    """
     if (folder / "weights.json").exists() or not (folder / EXPORTED).exists():
-        return restore(folder, name)
-    check_export(folder, name)
-    return weights.read(folder / EXPORTED)
+        return restore(folder, name), {}
+    record = check_export(folder, name)
+    if lacks := [one for one in record.get("lacks", ()) if one not in allow_missing]:
+        what = f"holds a {name} that ends before its probe, without {', '.join(map(shown, lacks))}"
+        flag = f'--config.model.allow_missing="{tuple(record["lacks"])}"'
+        raise BadInput(f"{folder} {what}; pass {flag}, and they start anew")
+    return weights.read(folder / EXPORTED), record
 
 
-def check_export(folder: Path, name: str) -> None:
-    """Looks into the config.json of an exported folder; one that another program made is not judged by it.
+def check_export(folder: Path, name: str) -> dict:
+    """What the config.json of an exported classifier says; {} of one that another program made.
 
     Errors: BadInput where it is damaged or of another version, or the folder holds something else than the network.
     """
@@ -148,8 +183,12 @@ def check_export(folder: Path, name: str) -> None:
             raise BadInput(f"{folder} was made by another version, {made}; export the run again")
         digest, kind = (record["files"][EXPORTED], record["kind"]) if ours else (None, None)
         model, fields = (record["model"], dict(record["fields"])) if kind == "classifier" else (name, {})
+        if kind == "classifier":
+            lacks = all(isinstance(one, str) for one in list(record.get("lacks", ())))
+            if not (lacks and classes_of(record) and record["classifier"]):
+                raise ValueError("it says neither classes nor a classifier")
     except FileNotFoundError:
-        return
+        return {}
     except OSError as error:
         raise BadInput(f"{folder / 'config.json'} cannot be read: {error.strerror}; export the run again") from error
     except checkpoint.DAMAGED as error:
@@ -163,6 +202,7 @@ def check_export(folder: Path, name: str) -> None:
         raise BadInput(f"{folder} holds a {name} with {said}; weights are taken for one as it was published")
     if digest and hash_of(folder / EXPORTED) != digest:
         raise BadInput(f"{folder} is damaged: {EXPORTED} is not as it was written; export the run again")
+    return record if kind else {}
 
 
 def restore(folder: Path, name: str) -> dict[str, np.ndarray]:

@@ -109,7 +109,8 @@ def test_the_model_card_has_the_runs_scores_with_intervals_counts_and_warnings(m
         assert any(f"{100 * mean:.1f} ± " in cell for cell in cells)  # of the arm, the later table
     assert (
         rows["trained on"][0]
-        == f"{trial['train']} images; those that a GAN made for its arm, if there are any, are synthetic"
+        == f"{trial['train']} images as its arm counts them: some can be there again, moved, or made by a GAN "
+        "(synthetic)"
     )
     environment = run.results["environment"]
     assert f"jax {environment['packages']['jax']}" in rows["versions"][0].replace("\\", "")
@@ -135,9 +136,13 @@ def test_the_checklist_has_44_items_and_says_what_is_not_known(made, run):
     rows = rows_of(made["CLAIM.md"])
     assert [number for number in rows if number.isdigit()] == [str(number) for number in range(1, 45)]
     known = {int(number): row[-1].replace("\\", "") for number, row in rows.items() if number.isdigit()}
-    for number in (13, 15, 18, 34, 44):
+    for number in (15, 18, 34, 44):
         assert known[number] == "not known"
-    assert known[20] == "the patient"
+    assert known[4].startswith("declared in its config: ‘with GAN’ against ‘without GAN’ under clean, unseen")
+    assert known[13] == "none were: the pictures were drawn"
+    assert known[20] == "the patient; 0 images whose patient is not known"
+    assert known[29].endswith("GAN and seed t over trials; nothing was tested")  # phantoms have no p
+    assert known[31].startswith("Grad-CAM and integrated gradients of trial0/")
     assert known[33] == "none"
     assert "pneumojax" in known[23]
     stage = next(stage for stage in run.stages() if stage.name == NAME)
@@ -181,6 +186,63 @@ def test_where_images_are_from_is_said_only_where_it_is_known(run):
     assert "children of one hospital" in facts.trained_on(published)
     assert facts.of_set(published)["source"].endswith("told by the names of its files alone")
     assert not facts.of_set(told("kermany", names))["source"].endswith("alone")
+    config.data.dir = "somebody's"  # which `kermany` reads as a folder of whatever images, as the README's command does
+    assert facts.kind(told("kermany", names)) == facts.PUBLISHED
+    assert facts.of_set(told("kermany", names))["source"].endswith("alone")
+    assert facts.kind(told("kermany", ["NORMAL/ours.png"])) == facts.OTHER
     other = told("folder", [*names, "train/NORMAL/00000013_005.png"])
     assert facts.kind(other) == facts.OTHER
     assert facts.of_set(other).keys() == {"limits"}
+
+
+def test_steps_are_those_that_an_arm_took(run):
+    """`with_gan_epochs` takes as many epochs as its control, of more images."""
+    stages = {stage.name: stage for stage in run.stages()}
+    assert facts.steps_of(run, stages[NAME]) == f"{run.config.classifier.steps} steps"
+    longer = stages["trial0/clean/with_gan_epochs"]
+    assert facts.steps_of(run, longer) == f"{2 * run.config.classifier.steps} steps"  # config.enlarge
+    assert f", {2 * run.config.classifier.steps} steps, " in facts.training(run, longer)["recipe"]
+
+
+def test_weights_are_named_by_their_file_and_not_by_its_folder(run):
+    config = run.config.as_configdict()
+    config.model.weights = "/home/of/somebody/<b>.pth"
+    facts_of = {"weights": "file", "weights_digest": "0123456789abcdef", "new_parameters": ["fc.bias", "fc.kernel"]}
+    told = run.results | {"classifier": run.results["classifier"] | facts_of}
+    stage = next(stage for stage in run.stages() if stage.name == NAME)
+    known = facts.training(run._replace(config=config, results=told), stage)
+    assert known["begun"] == "from weights given as <b>.pth, digest 0123456789ab…; fc started anew"
+
+
+def test_a_probe_says_how_it_was_fitted_and_its_penalty_chosen(probed):
+    run = runs.load(probed)
+    stage = run.stages()[0]
+    known = facts.training(run, stage)
+    assert known["recipe"].startswith("logistic regression with an L2 penalty, to convergence (L-BFGS), on the means")
+    penalties = ", ".join(f"{one:g}" for one in run.config.system.penalties)
+    assert known["selection"].endswith(penalties)
+    items = {number: own for number, _, _, own in claim.checklist(run, stage)}
+    assert items[26] == known["selection"]
+    assert "not known" not in items[25]
+
+
+def test_scores_on_other_sets_are_no_internal_ones_and_a_contrast_that_is_not_there_is_not_declared(run):
+    results = json.loads(json.dumps(run.results))
+    stage = next(stage for stage in run.stages() if stage.name == NAME)
+    trial = facts.trial_of(run._replace(results=results), stage)
+    trial["external/nih"] = {**trial["unseen"], "images": 974}
+    results["contrasts"] = []
+    results["data"]["patients_unknown"] = 7
+    items = {number: own for number, _, _, own in claim.checklist(run._replace(results=results), stage)}
+    assert items[33].startswith("external/nih: n = 974, accuracy ")
+    assert "nih" not in items[32]
+    assert items[4].endswith("(clean, unseen, with_gan) is not in the run")
+    assert items[20] == "the patient; 7 images whose patient is not known, each taken for a patient of its own"
+
+
+def test_a_generator_that_collapsed_says_so(run):
+    subject = export.of_gan(run, "trial0/clean/gan_normal")
+    for collapsed in ({}, {"trial0/clean/gan_normal": "all are *alike*"}):
+        told = run._replace(results=run.results | {"gan": run.results["gan"] | {"collapsed": collapsed}})
+        text = deck.of(told, subject, {**subject.facts, "programs": {}, "files": {}}, (), "")["README.md"]
+        assert ("- It collapsed: all are \\*alike\\*." in text) == bool(collapsed)

@@ -16,7 +16,7 @@ import safetensors.numpy
 from ml_collections import ConfigDict
 from runs import call, error_of
 
-from pneumojax import checkpoint, classify, export, interchange, pretrained, sample
+from pneumojax import checkpoint, classify, conversion, export, interchange, pretrained, sample
 from pneumojax import run as runs
 from pneumojax.errors import BadInput
 from pneumojax.gan import dcgan
@@ -159,6 +159,17 @@ def test_the_printed_three_lines_load_it_in_torchvision_and_it_is_taken_for_weig
     with pytest.raises(BadInput, match="holds the weights of resnet18; give another folder, or that network"):
         pretrained.load(str(out), "squeezenet")
 
+    assert (weights.classes, weights.trained_by) == (("NORMAL", "PNEUMONIA"), NAME)
+    config = run.config.as_configdict()
+    config.model.weights = str(out)
+    assert pretrained.of_config(config).variables["params"].keys() == weights.variables["params"].keys()
+    config.data.classes = ("bacteria", "virus")  # as many, but others
+    found = pretrained.of_config(config)
+    assert weights.variables["params"].keys() - found.variables["params"].keys() == {"fc"}
+    other = changed(out, tmp_path / "other", id2label={str(label): str(label) for label in range(3)})
+    with pytest.raises(BadInput, match=r"config\.json names 3 classes and its head has 2; export the run again"):
+        pretrained.load(str(other), "resnet18")
+
 
 def test_a_generator_is_the_part_of_a_gan_that_draws(generator, whole):
     tensors = safetensors.numpy.load_file(generator / "model.safetensors")
@@ -182,7 +193,7 @@ def test_a_generator_is_the_part_of_a_gan_that_draws(generator, whole):
 
 
 @pytest.mark.slow
-def test_onnx_programs_give_what_jax_gives(whole, tmp_path):
+def test_onnx_programs_give_what_jax_gives(whole, tmp_path, caplog):
     """Of images and of latents, for any number of them; normalisation is inside."""
     pytest.importorskip("jax2onnx")
     import onnx
@@ -212,6 +223,7 @@ def test_onnx_programs_give_what_jax_gives(whole, tmp_path):
     latents = np.random.default_rng(1).normal(size=(5, 16)).astype(np.float32)
     drawn = export.of_gan(runs.load(whole), "trial0/clean/gan_pneumonia").function
     np.testing.assert_allclose(run.run(["images"], {"latents": latents})[0], jax.jit(drawn)(latents), atol=1e-4)
+    assert not [one for one in caplog.records if one.name.startswith("jax2onnx")]  # tracebacks of what it leaves out
 
 
 @pytest.mark.slow
@@ -386,8 +398,20 @@ def test_exported_folders_that_are_no_weights_are_told(folder, generator, tmp_pa
         changed(folder, tmp_path / "later", schema=99): r"made by another version, pneumojax \S+ \(schema 99\)",
         changed(folder, tmp_path / "odd", fields=3): "config.json is damaged",
         changed(folder, tmp_path / "none", files={}): "config.json is damaged",
+        changed(folder, tmp_path / "nobody", id2label={}): "config.json is damaged: it says neither classes",
+        changed(folder, tmp_path / "probe", fields={}, lacks=["layer4", "fc"]): (
+            r"without layer4, fc; pass --config\.model\.allow_missing=\"\('layer4', 'fc'\)\", and they start anew"
+        ),
         onnx: "is damaged: model.safetensors is not as it was written; export the run again",
         renamed: r"model\.safetensors begins with .* which is no file of weights",
     }.items():
         with pytest.raises(BadInput, match=words):
             pretrained.load(str(one), "resnet18")
+
+
+def test_what_a_network_up_to_its_probe_lacks_is_told_by_blocks():
+    names = conversion.table("resnet18")
+    assert conversion.lacking(names, "resnet18") == []
+    assert conversion.lacking([one for one in names if not one.startswith("fc.")], "resnet18") == ["fc"]
+    upto = [one for one in names if not one.startswith(("fc.", "layer4.", "layer3.1."))]
+    assert conversion.lacking(upto, "resnet18") == ["layer3.1", "layer4", "fc"]

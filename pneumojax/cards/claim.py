@@ -1,7 +1,7 @@
 """The 44 items of CLAIM 2024 (Tejani et al., Radiology: AI 2024), paraphrased, and what a run knows of each."""
 
 from pneumojax.cards import facts
-from pneumojax.report import headline
+from pneumojax.report import headline, maps, tables
 from pneumojax.run import Run
 from pneumojax.stage import Stage
 
@@ -69,20 +69,23 @@ def checklist(run: Run, stage: Stage) -> list[tuple[int, str, str, str | None]]:
 def of_data(run: Run) -> dict[int, str | None]:
     """Of the study and its data, items 1 to 18 and others that the set determines."""
     data, config, known = run.results["data"], run.config, facts.of_set(run)
-    declared = config.evaluate.declared
     return {
         1: f"deep learning: {headline.setting(run)[0]}",
         2: f"{headline.title(run)} (the abstract is the first section of report.html)",
         3: "research into generated images as training data; no clinical use is intended",
-        4: f"declared beforehand: {declared[2]} against its control under {declared[0]}, {declared[1]}, by "
-        f"{config.evaluate.score}; equivalent within {100 * config.evaluate.margin:g} points",
+        4: aim(run),
         5: known.get("design"),
         6: "to compare ways of training, not to make a device",
         7: known.get("source"),
-        8: f"all images of the folders were taken; left out: {facts.left_out(run) or 'not known'}",
-        9: f"gray, {facts.fit(run)} of {config.model.image_size} pixels; {facts.gray(run)}",
+        8: "; ".join(
+            [f"all images of the set were taken; left out: {facts.left_out(run) or 'not known'}"]
+            + [known[name] for name in ("selected",) if name in known]
+        ),
+        9: f"gray, {facts.fit(run)} of {config.model.image_size} pixels, bilinear; {facts.gray(run)}; normalised by "
+        "ImageNet's mean and deviation",
         11: known.get("deidentified"),
-        12: f"unreadable images: {config.data.on_bad}; there are no other data than images and classes",
+        12: f"unreadable images: {config.data.on_bad}; {patients(run)}; nothing else was asked of an image than its "
+        "class",
         13: known.get("acquisition"),
         14: known.get("reference"),
         16: known.get("annotators"),
@@ -114,21 +117,25 @@ def of_model(run: Run, stage: Stage) -> dict[int, str | None]:
 
 def of_results(run: Run, stage: Stage) -> dict[int, str | None]:
     """Of partitions, evaluation and results."""
-    trial, external = facts.trial_of(run, stage), run.results["data"].get("external", {})
-    tests = "; ".join(f"{row[0]}: n = {row[1]}, accuracy {row[2]}, AUC {row[3]}" for row in facts.own_rows(run, stage))
-    trials = len(run.config.trials)
+    trial, trials = facts.trial_of(run, stage), len(run.config.trials)
+    tests = {
+        where: "; ".join(
+            f"{row[0]}: n = {row[1]}, accuracy {row[2]}, AUC {row[3]}" for row in facts.own_rows(run, stage, where)
+        )
+        for where in ("internal", "external")
+    }
     return {
         10: subset(run, stage),
         19: facts.protocol(stage),
-        20: LEVELS.get(stage.protocol),
+        20: f"{LEVELS[stage.protocol]}; {patients(run)}" if stage.protocol in LEVELS else None,
         21: f"none was computed; trained on {trial['train']} images, tested on {trial['test']}",
         28: ", ".join(facts.headings(run)),
-        29: "95% intervals by patient (infinitesimal jackknife), and over trials: another training set, GAN and seed",
+        29: uncertainty(run, stage),
         30: f"{trials} {'trial' if trials == 1 else 'trials'}; arms and seeds side by side in report.html",
-        31: "none here",
-        32: tests,
-        33: ", ".join(f"{name} ({count} images)" for name, count in external.items()) or "none",
-        37: f"{tests}; the arm over trials: README.md",
+        31: explained(run),
+        32: tests["internal"],
+        33: tests["external"] or "none",
+        37: f"{'; '.join(filter(None, tests.values()))}; the arm over trials: README.md",
         38: "the intervals of README.md",
         39: f"confusion matrix [true][predicted]: {trial['confusion_matrix']}; the worst errors are in report.html",
         41: "none: it is not for practice",
@@ -136,9 +143,55 @@ def of_results(run: Run, stage: Stage) -> dict[int, str | None]:
     }
 
 
+def aim(run: Run) -> str:
+    """The contrast that its config declares, where it is in the run."""
+    config, row = run.config.evaluate, headline.declared(run)
+    declared = config.declared
+    if row is None:
+        return f"to score its arms; the contrast that its config declares ({', '.join(declared)}) is not in the run"
+    return (
+        f"declared in its config: {headline.pair_of(run, row)} under {declared[0]}, {declared[1]}, by "
+        f"{config.score}; equivalent within {100 * config.margin:g} points"
+    )
+
+
+def patients(run: Run) -> str:
+    """Of how many images the patient is not known, and what was done about it."""
+    unknown = run.results["data"].get("patients_unknown")
+    if unknown is None:
+        return "of how many images the patient is not known, the run does not tell"
+    return f"{unknown} images whose patient is not known" + (", each taken for a patient of its own" if unknown else "")
+
+
+def uncertainty(run: Run, stage: Stage) -> str:
+    """Intervals and tests that the run has."""
+    arm = run.arm(stage)
+    summary = next(one for part in ("unseen", "test") if (one := tables.summary_of(arm, part)))
+    told = "95% intervals by patient (infinitesimal jackknife); of another training set, GAN and seed "
+    told += f"none: {summary.get('procedure_why') or tables.OLDER}" if not summary.get("procedure") else "t over trials"
+    tested = run.results["contrasts"] and not headline.is_phantom(run)
+    return told + (
+        "; p of contrasts of arms in report.html, by Holm but for the declared one"
+        if tested
+        else "; nothing was tested"
+    )
+
+
+def explained(run: Run) -> str:
+    """The saliency maps that its page has."""
+    found = maps.chosen(run)
+    if not (found and maps.sheet_path(run.workdir, found[0]).exists()):
+        return "none"
+    return (
+        f"Grad-CAM and integrated gradients of {found[0].name} in report.html, each with its correlation with the map "
+        "after the parameters were drawn anew; python -m pneumojax.predict --explain makes them of any image"
+    )
+
+
 def subset(run: Run, stage: Stage) -> str | None:
     """How the images of a trial were selected."""
-    drawn = f"{', '.join(map(str, run.config.data.subset))} of each class a trial, drawn at random by patient"
+    wanted = zip(run.config.data.subset, run.config.data.classes, strict=False)
+    drawn = f"{', '.join(f'{count} {name}' for count, name in wanted)} a trial, drawn at random by patient"
     return {
         "clean": drawn,
         "paper": drawn,

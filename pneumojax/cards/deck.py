@@ -1,5 +1,6 @@
 """The cards of an exported folder: README.md, DATA.md and, of a classifier, CLAIM.md."""
 
+from pneumojax import answering
 from pneumojax.cards import Trusted, claim, facts, rendered
 from pneumojax.report import headline, tables
 from pneumojax.run import Run
@@ -68,10 +69,25 @@ def classifier(run: Run, subject, common: dict, loading: tuple[str, ...], why: s
         loading=Trusted("\n".join(loading)),
         why=why,
         back=not common["config"]["fields"],
+        allowed=Trusted(
+            f' --config.model.allow_missing="{tuple(lacks)}"' if (lacks := common["config"]["lacks"]) else ""
+        ),
+        calibration=calibration(run, stage),
         own=facts.table(["scored on", "images", *heads], facts.own_rows(run, stage)),
         arm_table=facts.table(["scored on", "networks × images", *heads], facts.arm_rows(run, stage)),
         estimands=Trusted(tables.ESTIMANDS),
         caveats=" ".join(headline.caveats(run)),
+    )
+
+
+def calibration(run: Run, stage) -> str:
+    """What its softmax is worth: the temperature of `predict`, where the run can tell one."""
+    own = answering.member(run, stage)
+    if own.why:
+        return f"their softmax is not calibrated: {own.why}"
+    return (
+        f"divided by {own.temperature:.4g}, the temperature that fits patients of the training part who were kept "
+        "from it, their softmax is what python -m pneumojax.predict says"
     )
 
 
@@ -88,6 +104,7 @@ def generator(run: Run, subject, common: dict) -> str:
         steps=f"{max(steps)} steps" if steps else None,
         drawn_from=f"the state after step {chosen}, chosen by its KID" if chosen is not None else "its last state",
         quality=quality(run, stage),
+        collapsed=(gan.get("collapsed") or {}).get(stage.name),
     )
 
 

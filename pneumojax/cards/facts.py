@@ -1,6 +1,7 @@
 """What cards say of a finished run: its data, its training, the scores of one of its networks."""
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from pneumojax import answering, results
 from pneumojax.cards import Trusted, escaped
@@ -17,6 +18,7 @@ OF_THE_SET = {  # what is known of images by where they are from, and of no othe
         "source": "drawn by a program (pneumojax/data/phantom.py); none is an X-ray",
         "who": "nobody: pictures of no patient",
         "design": "neither: the pictures were drawn",
+        "acquisition": "none were: the pictures were drawn",
         "reference": "the program that drew a picture knows its class",
         "annotators": "a program",
         "deidentified": "there is nobody to be identified",
@@ -25,7 +27,9 @@ OF_THE_SET = {  # what is known of images by where they are from, and of no othe
         "limits": "The pictures are phantoms: no number of this run says anything of X-rays.",
     },
     PUBLISHED: {
-        "source": "Chest X-Ray Images (Pneumonia), Kermany, Zhang and Goldbaum 2018, DOI 10.17632/rscbjbr9sj",
+        "source": "chest X-rays of Labeled Optical Coherence Tomography (OCT) and Chest X-Ray Images for Classification, "
+        "Kermany, Zhang and Goldbaum 2018, DOI 10.17632/rscbjbr9sj",
+        "selected": "before it was published, images of low quality were removed",
         "who": "children of one to five years, of one hospital (Guangzhou Women and Children's Medical Center)",
         "design": "retrospective",
         "acquisition": "anterior-posterior chest X-rays of routine care; devices and settings are not known",
@@ -59,7 +63,7 @@ def trained_on(run: Run) -> str:
 def of_set(run: Run) -> dict[str, str]:
     """What is known of its images beside what the run counts."""
     known = dict(OF_THE_SET[kind(run)])
-    if kind(run) == PUBLISHED and run.config.data.name != "kermany":
+    if kind(run) == PUBLISHED and not answering.is_prepared(run):
         known["source"] += "; told by the names of its files alone"
     return known
 
@@ -131,10 +135,15 @@ def parts_of(trial: dict) -> dict[str, dict]:
     return {name: one for name, one in parts.items() if name in tables.PARTS or name.startswith("external/")}
 
 
-def own_rows(run: Run, stage: Stage) -> list[list[str]]:
-    """A row a part: what it is, images, and each score in percent with its 95% interval by patients."""
+def own_rows(run: Run, stage: Stage, where: str = "") -> list[list[str]]:
+    """A row a part: what it is, images, and each score in percent with its 95% interval by patients.
+
+    `where`: 'internal' for parts of the run's own images alone, 'external' for those of other sets.
+    """
     rows = []
     for name, part in parts_of(trial_of(run, stage)).items():
+        if where and (where == "external") != name.startswith("external/"):
+            continue
         cells = [cell(part, score) for score in columns(run)]
         rows.append([tables.PARTS.get(name, name), str(part["images"]), *cells])
     return rows
@@ -169,23 +178,48 @@ def training(run: Run, stage: Stage) -> dict:
     if "weights" in facts:
         begun = {"none": "from scratch", "torchvision": "from torchvision's ImageNet weights"}
         known["begun"] = begun.get(
-            facts["weights"], f"from a file of weights, SHA-256 {(facts['weights_digest'] or '')[:12]}…"
+            facts["weights"], f"from weights given as {file_of(run)}, digest {(facts['weights_digest'] or '')[:12]}…"
         )
-        anew = ", ".join(facts["new_parameters"])
+        anew = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in facts["new_parameters"]))
         known["begun"] += f"; {anew} started anew" if anew else ""
         known["parameters"] = (
             f"{facts['parameters']:,} parameters, of which {facts['trained_parameters']:,} were trained"
         )
         known["mode"] = facts["mode"]
     if facts["system"] == "finetune":
-        steps = f"{config.steps} steps" if config.steps else f"{config.epochs} epochs"
+        momentum = f", momentum {config.momentum:g}" if config.optimizer == "sgd" else ""
+        new = f", of new layers {config.new_layer_rate:g} times that" if facts["weights"] != "none" else ""
+        warmup = f", the first {100 * config.warmup:g}% of the steps rising" if config.warmup else ""
         known["recipe"] = (
-            f"{config.optimizer}, learning rate {config.learning_rate:g} ({config.schedule}), batches of "
-            f"{config.batch_size}, {steps}, weight decay {config.weight_decay:g}, in {run.config.model.dtype}"
+            f"{config.optimizer}{momentum}, learning rate {config.learning_rate:g}{new} ({config.schedule}{warmup}), "
+            f"batches of {config.batch_size}, {steps_of(run, stage)}, weight decay {config.weight_decay:g}, "
+            f"in {run.config.model.dtype}"
         )
         known["augmentation"] = augmentation(config)
         known["selection"] = "the last state; none was chosen by its scores"
+    if facts["system"] == "frozen_probe":
+        penalties = run.config.system.penalties
+        known["recipe"] = (
+            "logistic regression with an L2 penalty, to convergence (L-BFGS), on the means over the pixels of what "
+            f"{facts['stage']} makes, standardised by the images trained on; the network is frozen"
+        )
+        known["augmentation"] = "none but what the images of its arm are"
+        several = "the penalty of the lowest log loss on patients of the training part who were kept from it, of {}"
+        known["selection"] = (several if len(penalties) > 1 else "none: one penalty, {}").format(
+            ", ".join(f"{one:g}" for one in penalties)
+        )
     return known
+
+
+def file_of(run: Run) -> str:
+    """What the weights that it began with are called, without where they lay."""
+    return PurePath(run.config.model.weights).name or "a folder"
+
+
+def steps_of(run: Run, stage: Stage) -> str:
+    """For how many steps it was trained: its curves tell, since an arm can take more than its config says."""
+    steps = [step for (one, _), curve in run.curves.items() if one == stage for step in curve]
+    return f"{max(steps)} steps" if steps else "steps not known"
 
 
 def augmentation(config) -> str:

@@ -100,7 +100,7 @@ def setting(run: Run) -> list[str]:
     told = [
         f"{how} learnt to tell {' from '.join(data['classes'])} on {data['images']:,} images{patients} ({counts}): "
         f"{trials} {'trial' if trials == 1 else 'trials'}, protocols {listed(results['protocols'])}, "
-        f"arms {listed(f'‘{name}’' for name in arms)}, {networks} networks in all."
+        f"arms {listed(f'‘{name}’' for name in arms)}, {networks} {'network' if networks == 1 else 'networks'} in all."
     ]
     if results["gan"].get("losses") or run.grids:
         told.append(f"The images of its GANs ({results['gan']['name']}) are synthetic: none is of a patient.")
@@ -221,6 +221,8 @@ def caveats(run: Run) -> list[str]:
     if (run.results["gan"].get("losses") or run.grids) and run.config.gan.flip != run.config.classifier.flip:
         who = ("classifiers", "GANs") if run.config.classifier.flip else ("GANs", "classifiers")
         sentences.append("{} saw mirrored images and {} did not, which is a difference of its own.".format(*who))
+    if by := run.results["classifier"].get("weights_trained_by"):
+        sentences.append(f"It began with {by} of an earlier run: if that saw patients tested here, scores flatter.")
     if gans := run.results["gan"].get("collapsed"):
         sentences.append(f"GANs that collapsed: {', '.join(sorted(gans))}.")
     if not is_phantom(run):

@@ -100,6 +100,7 @@ def facts_of(system: System) -> dict:
     return {
         "weights": config.model.weights if config.model.weights in ("none", "torchvision") else "file",
         "weights_digest": weights.digest if weights else None,
+        **({"weights_trained_by": weights.trained_by} if weights and weights.trained_by else {}),
         "new_parameters": sorted(map(".".join, system.new)),
         "mode": config.classifier.mode,
         "parameters": sum(sizes.values()),

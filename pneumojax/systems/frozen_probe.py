@@ -62,7 +62,8 @@ def prepare(config) -> System:
             f"config.model.weights={config.model.weights!r}: it lacks {', '.join(lacking)}, which nothing here would "
             "train; bring the whole weights, or give an earlier stage in config.system.stage"
         )
-    known = {name: network.facts[name] for name in ("weights", "weights_digest", "parameters")}
+    names = ("weights", "weights_digest", "weights_trained_by", "parameters")
+    known = {name: network.facts[name] for name in names if name in network.facts}
     numbers = tuning.stages(network.model, config.model.image_size)[end].inputs.shape[-1] + 1  # an intercept
     probe = {"mode": "frozen", "stage": network.model.STAGES[end - 1], "cached_features": True}
     classes = len(config.data.classes)
@@ -254,7 +255,7 @@ def exported(run: Run, stage: Stage) -> Exported:
     linear = {"weight": weight, "bias": probe["intercept"] - weight @ probe["mean"]}
     if end == len(model.STAGES) - 1:
         known = linear | {name: probe[name] for name in ("mean", "deviation")}
-        head = folding.as_head(model, variables, size, known, lambda x: apply(probe, classify.pooled(x)))
+        head = folding.as_head(model, variables, size, known, lambda x: apply(probe, np.asarray(classify.pooled(x))))
         if head is not None:
             said = "The probe, a logistic regression on standardised features, is folded into the network's head."
             return Exported(model, head, finetune.logits_function(model, head), (said,))
