@@ -21,7 +21,7 @@ class Additions(NamedTuple):
 
     first: int  # row of the first
     images: np.ndarray  # uint8 [M, G, G], in the order of their rows; black where there is none
-    copies: np.ndarray  # int [M], the rows of real images that are shown moved instead; -1 for none
+    copies: np.ndarray  # int32 [M, 2], as `Table.copies` has them
     lost: dict[int, Diverged]  # rows that a GAN which diverged leaves black, and how it did
     collapsed: dict[str, str]  # GANs whose pictures are all but the same, by stage, and how that shows
 
@@ -38,7 +38,9 @@ def blocks(plans: Plans) -> Iterable[Block]:
 
 def nothing(first: int, end: int, size: int) -> Additions:
     """Black images of size x size pixels in rows `first` … `end`."""
-    return Additions(first, np.zeros((end - first, size, size), np.uint8), np.full(end - first, -1), {}, {})
+    return Additions(
+        first, np.zeros((end - first, size, size), np.uint8), np.full((end - first, 2), -1, np.int32), {}, {}
+    )
 
 
 def orders(plans: Plans, labels: dict[str, np.ndarray], module: ModuleType, config) -> dict[str, list[tuple]]:
@@ -68,9 +70,12 @@ def by_gans(added: Additions, asked: list[tuple], recipe: Recipe, table: Table, 
                 added.collapsed[stage.name] = why
 
 
-def of_others(added: Additions, plans: Plans, table: Table | None) -> None:
-    """Fills in what is made of other images; `table` has the real ones at the GAN's size, if any is through that."""
-    for block in blocks(plans):
+def of_others(added: Additions, plans: Plans, table: Table | None, seed: int) -> None:
+    """Fills in what is made of other images; `table` has the real ones at the GAN's size, if any is through that.
+
+    How a copy is moved follows from the study's seed, trial and protocol, and not from what else is added.
+    """
+    for where, block in ((where, block) for where, plan in plans.items() for block in plan.blocks):
         own = block.rows - added.first
         if block.kind == "low_resolution":
             added.images[own] = np.asarray(table.examples[block.source])
@@ -79,4 +84,5 @@ def of_others(added: Additions, plans: Plans, table: Table | None) -> None:
             pairs = zip(block.rows.tolist(), block.source.tolist(), strict=True)
             added.lost.update({row: added.lost[source] for row, source in pairs if source in added.lost})
         elif block.kind == "copies":
-            added.copies[own] = block.source
+            numbers = (seed_of(seed, *where, block.kind) + np.arange(len(own))) % 2**31
+            added.copies[own] = np.stack([block.source, numbers], -1)

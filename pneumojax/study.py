@@ -199,7 +199,7 @@ def generate(loaded: Loaded, planned: Planned, place: Place) -> Additions:
                 if own:
                     seen = table._replace(labels=planned.gan_labels[kind])
                     additions.by_gans(added, own, recipe, seen, place, loaded.looks)
-    additions.of_others(added, plans, table)
+    additions.of_others(added, plans, table, loaded.config.seed)
     return added
 
 

@@ -149,6 +149,22 @@ def test_what_no_arm_asks_for_has_no_rows():
         assert one.gan_stages(gan.load("dcgan"), ("NORMAL", "PNEUMONIA")) == {}
 
 
+def test_how_a_copy_is_moved_does_not_hang_on_what_else_is_added():
+    def copies_of(arms, seed=0, trials=(0, 1)):
+        plans, images, _ = drawn(("without_gan", *arms), trials=trials)
+        first, end = len(images.names), list(additions.blocks(plans))[-1].rows[-1] + 1
+        added = additions.nothing(first, end, 8)
+        additions.of_others(added, plans, None, seed)
+        return {key: added.copies[plan.blocks[-1].rows - first].tolist() for key, plan in plans.items()}
+
+    alone = copies_of(["duplicated", "classical"])
+    assert copies_of(["duplicated", "generated", "generated_quarter", "classical"]) == alone
+    assert copies_of(["duplicated", "classical"], trials=(0,)).items() <= alone.items()
+    assert copies_of(["duplicated", "classical"], seed=1) != alone
+    numbers = np.concatenate(list(alone.values()))[:, 1]
+    assert len(set(numbers)) == len(numbers)
+
+
 def test_test_patients_are_the_same_in_all_trials_of_disjoint_and_training_patients_never():
     plans, images, c = drawn(("without_gan",), trials=(0, 1), enlarge=1.0)
     tests = [set(arms_of(one)["without_gan"].tests["test"]) for one in plans.values()]
@@ -212,7 +228,7 @@ def test_each_seed_of_the_gans_has_images_and_arms_of_its_own():
 
 def test_a_copy_is_its_image_moved_a_little_and_always_the_same():
     images = phantom.load(default.get_config().data, 64).pixels[:6]
-    copies = np.array([-1, 3, 3, 5])
+    copies = np.array([(-1, -1), (3, 0), (3, 1), (5, 0)], np.int32)
     generated = np.zeros((4, 32, 32), np.uint8)
     table = Table(np.asarray(images), np.zeros(10, np.int32), generated, copies)
     found = tables.images(table, np.arange(10))

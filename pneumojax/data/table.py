@@ -20,7 +20,7 @@ class Table(NamedTuple):
     examples: jax.Array | Streamed  # uint8 [N, S, S] or their features [N, …] on the device, or files on disk
     labels: np.ndarray  # int32 [N + M]
     generated: jax.Array | None = None  # uint8 [M, G, G] on the device, which are resized as they are taken
-    copies: np.ndarray | None = None  # int [M], examples that are shown moved in place of these; -1 for none
+    copies: np.ndarray | None = None  # int32 [M, 2], (example that is shown moved in place of one, number); -1 for none
 
 
 class Index(NamedTuple):
@@ -37,9 +37,9 @@ def index_of(table: Table, rows: np.ndarray) -> Index:
     places, drawn = np.minimum(rows, real - 1).astype(np.int32), np.maximum(rows - real, -1).astype(np.int32)
     if table.copies is None:
         return Index(places, drawn)
-    source = np.where(drawn < 0, -1, table.copies[drawn]).astype(np.int32)
+    source, moved = np.moveaxis(np.where(drawn[..., None] < 0, np.int32(-1), table.copies[drawn]), -1, 0)
     is_copy = source >= 0
-    return Index(np.where(is_copy, source, places), np.where(is_copy, -1, drawn), np.where(is_copy, drawn, -1))
+    return Index(np.where(is_copy, source, places), np.where(is_copy, -1, drawn), moved)
 
 
 def feed(table: Table, batches: Sequence[np.ndarray]) -> Iterator[tuple[jax.Array, Index]]:
