@@ -27,8 +27,8 @@ OF_THE_SET = {  # what is known of images by where they are from, and of no othe
         "limits": "The pictures are phantoms: no number of this run says anything of X-rays.",
     },
     PUBLISHED: {
-        "source": "chest X-rays of Labeled Optical Coherence Tomography (OCT) and Chest X-Ray Images for Classification, "
-        "Kermany, Zhang and Goldbaum 2018, DOI 10.17632/rscbjbr9sj",
+        "source": "chest X-rays of Labeled Optical Coherence Tomography (OCT) and Chest X-Ray Images for "
+        "Classification, Kermany, Zhang and Goldbaum 2018, DOI 10.17632/rscbjbr9sj",
         "selected": "before it was published, images of low quality were removed",
         "who": "children of one to five years, of one hospital (Guangzhou Women and Children's Medical Center)",
         "design": "retrospective",
