@@ -248,3 +248,11 @@ def test_a_generator_that_collapsed_says_so(run):
         told = run._replace(results=run.results | {"gan": run.results["gan"] | {"collapsed": collapsed}})
         text = deck.of(told, subject, {**subject.facts, "programs": {}, "files": {}}, (), "")["README.md"]
         assert ("- It collapsed: all are \\*alike\\*." in text) == bool(collapsed)
+
+
+def test_names_in_commands_are_as_one_types_them(run):
+    subject = export.of_classifier(run, NAME)
+    config = {**subject.facts, "model": "squeezenet1_0", "fields": {}, "programs": {}, "files": {}}
+    text = deck.of(run, subject, config, (), "")["README.md"]
+    assert "`--config.model.name=squeezenet1_0 --config.model.weights=FOLDER`" in text
+    assert cards.code("a`b\n") == "a'b\\n"
