@@ -150,7 +150,9 @@ def test_the_checklist_has_44_items_and_says_what_is_not_known(made, run):
     assert str(trial["confusion_matrix"]) in known[39]
     assert f"n = {trial['unseen']['images']}" in known[32]
     assert f"trained on {trial['train']} images" in known[21]
-    paper = next(stage for stage in run.stages() if stage.protocol == "paper")
+    paper = next(stage for stage in run.stages() if (stage.protocol, stage.arm) == ("paper", "with_gan"))
+    assert "test holds generated images" in of(run, paper.name)["README.md"]
+    assert "test holds generated images" not in made["README.md"]
     assert "patients are on both sides" in dict((n, own) for n, _, _, own in claim.checklist(run, paper))[20]
 
 
@@ -246,3 +248,11 @@ def test_a_generator_that_collapsed_says_so(run):
         told = run._replace(results=run.results | {"gan": run.results["gan"] | {"collapsed": collapsed}})
         text = deck.of(told, subject, {**subject.facts, "programs": {}, "files": {}}, (), "")["README.md"]
         assert ("- It collapsed: all are \\*alike\\*." in text) == bool(collapsed)
+
+
+def test_names_in_commands_are_as_one_types_them(run):
+    subject = export.of_classifier(run, NAME)
+    config = {**subject.facts, "model": "squeezenet1_0", "fields": {}, "programs": {}, "files": {}}
+    text = deck.of(run, subject, config, (), "")["README.md"]
+    assert "`--config.model.name=squeezenet1_0 --config.model.weights=FOLDER`" in text
+    assert cards.code("a`b\n") == "a'b\\n"

@@ -163,6 +163,7 @@ def test_the_printed_three_lines_load_it_in_torchvision_and_it_is_taken_for_weig
     config = run.config.as_configdict()
     config.model.weights = str(out)
     assert pretrained.of_config(config).variables["params"].keys() == weights.variables["params"].keys()
+    assert finetune.prepare(runs.configs.frozen(config)).facts["weights_trained_by"] == NAME
     config.data.classes = ("bacteria", "virus")  # as many, but others
     found = pretrained.of_config(config)
     assert weights.variables["params"].keys() - found.variables["params"].keys() == {"fc"}

@@ -142,6 +142,13 @@ def test_mirrored_images_of_one_side_alone_are_told(run):
     )
 
 
+def test_weights_that_an_earlier_run_trained_are_told(run):
+    assert "earlier run" not in words(run)
+    told = {"classifier": run.results["classifier"] | {"weights_trained_by": "trial0/clean/with_gan"}}
+    text = words(run._replace(results=run.results | told))
+    assert "It began with trial0/clean/with_gan of an earlier run: if that saw patients tested here, scores" in text
+
+
 def test_a_run_of_which_all_diverged_has_no_result(run):
     one = run._replace(results=copy.deepcopy(run.results) | {"contrasts": []})
     for arms in one.results["protocols"].values():

@@ -185,6 +185,7 @@ def test_what_a_run_was_trained_on_is_said(tmp_path):
 
     assert of("phantom", "", "NORMAL/IM-phantom0001-0.png").startswith("phantoms, which a program drew")
     assert of("kermany", "", "any.png").startswith("children of one hospital (Kermany")
+    assert of("kermany", "/data/ours", "any.png").startswith("images of ours: ")  # it reads whatever folder that is
     published = ("train/NORMAL/IM-0115-0001.jpeg", "test/PNEUMONIA/person1_virus_6.jpeg")
     assert of("folder", "/data/chest_xray", *published).startswith("children of one hospital")
     assert of("folder", "/data/our <b>clinic", *published, "train/NORMAL/x.png").startswith("images of our <b>clinic: ")
