@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 import torch
-from invented import variables_of
 from ml_collections import FrozenConfigDict
 from runs import fields_at
 
@@ -31,7 +30,7 @@ def parts():
     rng = np.random.default_rng(0)
     labels = np.arange(40, dtype=np.int32) % 2
     table = (rng.integers(0, 120, (40, 48, 48)) + 100 * labels[:, None, None]).astype(np.uint8)
-    variables = variables_of(model, 48)
+    variables = classify.init(jax.random.key(0), model, 48)
     config = FrozenConfigDict(config)
     recipe = classify.Recipe(model, config, tuning.choose(model, 48, variables, config, frozenset()))
     return recipe, variables, table, labels

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
-from invented import variables_of
 from PIL import Image
 from runs import call, error_of
 from scipy.stats import spearmanr
@@ -41,7 +40,7 @@ NAMES = [
 
 def opened_of(model: nn.Module, size: int, key: int = 0, begin: int = 0) -> Opened:
     """A network with random weights, whose stages before number `begin` are frozen."""
-    variables = variables_of(model, size, key)
+    variables = classify.init(jax.random.key(key), model, size)
     recipe = Recipe(model, CONFIG, Tuning(begin, (), ()))
     return Opened(recipe, variables, len(model.STAGES) - 1, classify.onward)
 
