@@ -178,8 +178,8 @@ def explain(opened: Opened, images: np.ndarray, classes: np.ndarray) -> Iterator
     batch = min(BATCH, 1 << (len(images) - 1).bit_length())  # few shapes, or each would be compiled
     rows = np.resize(np.arange(len(images)), (-(-len(images) // batch), batch))
     static = {"recipe": opened.recipe, "onward": opened.onward}
-    drawn = {which: randomised(opened, size, which) for which in DRAWN}
-    networks = sharding.replicate({"": dict(opened.variables)} | drawn)  # alike, or each would be compiled for
+    networks = [dict(opened.variables), *(randomised(opened, size, which) for which in DRAWN)]
+    networks = sharding.replicate(networks)  # alike, or each would be compiled for
 
     def maps(variables: dict, some: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
         given = (variables, images[some], classes[some])
@@ -187,7 +187,7 @@ def explain(opened: Opened, images: np.ndarray, classes: np.ndarray) -> Iterator
         return cam, *integrated_gradients(*given, **static)
 
     for first, some in enumerate(rows):
-        (cams, integrals, gains), *others = (maps(variables, some) for variables in networks.values())
+        (cams, integrals, gains), *others = (maps(variables, some) for variables in networks)
         for row in range(min(batch, len(images) - first * batch)):
             by_cam = compared(cams[row], [other[0][row] for other in others]) if cut else None
             by_path = compared(integrals[row], [other[1][row] for other in others])

@@ -162,6 +162,11 @@ def test_maps_are_made_as_they_are_asked_for_by_one_program(monkeypatch):
     [alone] = saliency.explain(opened, images[10:], classes[10:])
     np.testing.assert_allclose(found[10].integrated.values, alone.integrated.values, atol=1e-6)
     assert found[10].integrated.correlations == pytest.approx(alone.integrated.correlations, abs=1e-3)
+    for which in saliency.DRAWN:
+        drawn = saliency.randomised(opened, 12, which)
+        other, _ = saliency.integrated_gradients(drawn, images[10:], classes[10:], opened.recipe, opened.onward)
+        expected = spearmanr(alone.integrated.values.ravel(), other[0].ravel()).statistic
+        assert alone.integrated.correlations[which] == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_map_of_the_image_alone_does_not_change_with_the_parameters_and_a_learnt_one_does():
