@@ -6,7 +6,6 @@ the classifier nor its GAN has seen (`config.evaluate.inner`).
 
 import re
 from collections.abc import Sequence
-from pathlib import PurePath
 from typing import NamedTuple
 
 import numpy as np
@@ -117,13 +116,12 @@ def probability(members: Sequence[Member]) -> float:
 
 
 def trained_on(run: Run) -> str:
-    """What the classifiers of a run know of, in words that go with every answer; names in it are as they are."""
-    name = run.config.data.name
-    if name == "phantom":
-        return "phantoms, which a program drew: their answers say nothing of X-rays"
+    """What the networks of a run know of, in words that go with every answer and card."""
+    if run.config.data.name == "phantom":
+        return "phantoms, pictures that a program drew: their answers say nothing of X-rays"
     if is_published(run):
-        return "children of one hospital (Kermany et al. 2018): what they say of others is not known"
-    return f"images of {PurePath(run.config.data.dir).name or name}: what they say of others is not known"
+        return "children of one hospital (Kermany et al. 2018): what is said of others is not known"
+    return "images whose origin is not known: what is said of others is not known either"
 
 
 def is_published(run: Run) -> bool:

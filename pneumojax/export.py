@@ -78,7 +78,7 @@ def of_classifier(run: Run, name: str) -> Subject:
     size, classes = config.model.image_size, list(config.data.classes)
     inputs = {"images": jax.ShapeDtypeStruct((size, size), np.uint8)}
     tried = interchange.examples(inputs, TRIED, len(classes))
-    own = system.classifier(run, stage)(*tried)
+    own = system.classifier(run, stage).logits(*tried)
     tensors = {EXPORTED: conversion.all_to_torch(exported.variables, type(exported.model))}
     if exported.probe:
         tensors["probe.safetensors"] = {key: np.float32(value) for key, value in exported.probe.items()}

@@ -22,7 +22,7 @@ def as_json(found: Answers) -> str:
 
 
 def as_csv(found: Answers) -> str:
-    """A line an image under a line of heads; what is not known is empty."""
+    """A line an image under a line of heads, no line for none; what is not known is empty."""
     about, known = found.about, found.about.get("novelty", {})
     rows = []
     for one in found.images:
@@ -42,7 +42,7 @@ def as_csv(found: Answers) -> str:
             }
         )
     columns = {name: ["" if row[name] is None else row[name] for row in rows] for name in rows[0]} if rows else {}
-    return csv_of(columns).decode()
+    return csv_of(columns).decode() if rows else ""
 
 
 def explanation(one: dict) -> dict:

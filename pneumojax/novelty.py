@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from pneumojax import checkpoint, classify, data, sharding, systems
+from pneumojax import checkpoint, classify, data, sharding
 from pneumojax import run as runs
 from pneumojax.classify import Recipe
 from pneumojax.data import pixels, stream
@@ -76,7 +76,7 @@ def of_run(run: Run, stage: Stage, opened: Opened | None) -> tuple[Reference | N
     Args:
       run: a finished one.
       stage: of the classifier.
-      opened: its network, as `opened_of` gives it.
+      opened: its network.
     """
     path, key = run.workdir / "checkpoints" / f"{stage.name}.reference.npz", key_of(run, stage)
     if opened is None:
@@ -97,12 +97,6 @@ def of_run(run: Run, stage: Stage, opened: Opened | None) -> tuple[Reference | N
     except OSError as error:
         logging.warning("%s: %s: what images are held against is made anew each time", path, describe(error))
     return reference, ""
-
-
-def opened_of(run: Run, stage: Stage) -> Opened | None:
-    """The network of a classifier; None where its system opens none. Errors: BadInput where a checkpoint is missing."""
-    system = systems.load(run.config.system.name)
-    return system.opened(run, stage) if hasattr(system, "opened") else None
 
 
 def key_of(run: Run, stage: Stage) -> str:

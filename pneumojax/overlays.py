@@ -40,16 +40,16 @@ def blended(image: np.ndarray, colour: np.ndarray, share: np.ndarray) -> np.ndar
     return np.clip(np.round(mixed), 0, 255).astype(np.uint8)
 
 
-def triple(image: np.ndarray, explained: Explained, row: int, said: str) -> np.ndarray:
+def triple(image: np.ndarray, explained: Explained, said: str) -> np.ndarray:
     """An image, Grad-CAM and integrated gradients over it, side by side below what is said of it.
 
     Above each map stands its rank correlation with that of the network with its head, and with all of it, drawn anew.
     """
-    tiles = [np.repeat(image[..., None], 3, -1), signed(image, explained.integrated.values[row])]
+    tiles = [np.repeat(image[..., None], 3, -1), signed(image, explained.integrated.values)]
     if explained.grad_cam:
-        tiles.insert(1, heat(image, explained.grad_cam.values[row]))
+        tiles.insert(1, heat(image, explained.grad_cam.values))
     own = [method for method in METHODS if getattr(explained, method)]
-    checks = checked(explained, row)
+    checks = checked(explained)
     found = " | ".join("/".join(plain(value) for value in checks[method].values()) for method in own)
 
     def compose(planes: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,15 +1,29 @@
 """Classifies images with a finished run: `python -m pneumojax.predict --workdir=DIR IMAGE…`."""
 
 import fnmatch
+import itertools
 import json
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
 from absl import logging
 
-from pneumojax import answering, checkpoint, cli, environment, forms, novelty, overlays, saliency, systems
+from pneumojax import (
+    answering,
+    checkpoint,
+    cli,
+    environment,
+    forms,
+    novelty,
+    overlays,
+    paths,
+    progress,
+    saliency,
+    systems,
+)
 from pneumojax import run as runs
 from pneumojax.answering import Member
 from pneumojax.data import files, given, levels
@@ -21,6 +35,7 @@ from pneumojax.gan import pictures
 from pneumojax.names import escaped, printable
 from pneumojax.run import Run
 from pneumojax.stage import Stage
+from pneumojax.systems import Classifier, Opened
 
 DEFAULT = "trial0/clean/with_gan"
 UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")  # in the name of a picture
@@ -35,6 +50,11 @@ def load(run: Run, name: str):
     Errors: BadInput where the run has no such classifier, or its system keeps none.
     """
     [stage] = chosen(run, [name])
+    return restored(run, stage).logits
+
+
+def restored(run: Run, stage: Stage) -> Classifier:
+    """One classifier of a finished run, read from its workdir. Errors: BadInput as `load` has them."""
     system = systems.load(run.config.system.name)
     if not hasattr(system, "classifier"):
         raise BadInput(f"{run.workdir}: the system {run.config.system.name} keeps no classifier to predict with")
@@ -83,20 +103,26 @@ def members(run: Run, wanted: Sequence[str], point: str | float | None = None) -
 
 
 def answers(
-    run: Run, asked: Sequence[Member], images: Sequence[Given], pixels: np.ndarray, point: str | float | None = None
+    run: Run,
+    asked: Sequence[Member],
+    first: Classifier,
+    images: Sequence[Given],
+    pixels: np.ndarray,
+    point: str | float | None = None,
 ) -> Answers:
     """Classifies images by one or several classifiers of a run.
 
     Args:
       run: a finished one.
       asked: as `members` gives them, for the same point.
+      first: the first of these; of the others one at a time is read.
       images: that can be read.
       pixels: theirs, uint8 [n, S, S].
       point: an operating point.
 
     Errors: BadInput where a classifier cannot be had.
     """
-    classes, first = run.config.data.classes, asked[0].stage
+    classes = run.config.data.classes
     about = {
         "trained_on": answering.trained_on(run),
         "classifiers": [one.stage.name for one in asked],
@@ -106,12 +132,12 @@ def answers(
     }
     if not images:
         return Answers(about, [])
-    logits = np.stack([load(run, one.stage.name)(pixels) for one in asked])
+    others = (restored(run, one.stage) for one in asked[1:])
+    logits = np.stack([one.logits(pixels) for one in itertools.chain([first], others)])
     said = answering.said(asked, logits, point)
-    opened = novelty.opened_of(run, first)
-    reference, why = novelty.of_run(run, first, opened)
+    reference, why = novelty.of_run(run, asked[0].stage, first.opened)
     if reference:
-        far = novelty.distances(novelty.features_of(opened, pixels), reference.features)
+        far = novelty.distances(novelty.features_of(first.opened, pixels), reference.features)
         told = reference._asdict()
         about["novelty"] = {name: told[name] for name in ("threshold", "false_alarms", "images", "patients")}
     else:
@@ -132,25 +158,37 @@ def answers(
     return Answers(about, rows)
 
 
-def explained(run: Run, found: Answers, pixels: np.ndarray, folder: Path) -> Answers:
+def prepare(run: Run, first: Classifier, folder: Path) -> None:
+    """Makes the folder of explanations, before any answer could be lost for it.
+
+    Errors: BadInput where the classifier has no gradient, or the network no stages, or the folder holds something;
+    OSError where it cannot be made.
+    """
+    if not first.opened or not first.opened.onward:
+        raise BadInput(f"--explain: {run.workdir}: {saliency.NO_GRADIENT}; leave it out")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths.check_new(folder, "--explain")
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def explained(run: Run, found: Answers, opened: Opened, pixels: np.ndarray, folder: Path) -> Answers:
     """Writes a picture an image of what the first classifier looks at, and adds to each answer where it is.
 
-    Errors: BadInput where the system has no gradient, or the network no stages; OSError where they cannot be written.
+    Errors: OSError where they cannot be written.
     """
-    [stage] = [one for one in run.stages() if one.name == found.about["classifiers"][0]]
-    opened = novelty.opened_of(run, stage)
-    if not opened or not opened.onward:
-        raise BadInput(f"--explain: {run.workdir}: {saliency.NO_GRADIENT}; leave it out")
     labels = np.array([run.config.data.classes.index(one["class"]) for one in found.images], np.int32)
-    made = saliency.explain(opened, pixels, labels)
+    names = found.about["classifiers"]
+    by = f"the mean of {', '.join(names)}, maps of {names[0]}" if names[1:] else names[0]
     images = []
-    for row, one in enumerate(found.images):
+    made = progress.over(saliency.explain(opened, pixels, labels), "maps", len(labels))
+    for row, (one, own) in enumerate(zip(found.images, made, strict=True)):
         path = folder / f"{row + 1:04d}-{UNSAFE.sub('_', PurePath(one['file']).stem)[:LONGEST]}.png"
-        checks = saliency.checked(made, row)
+        checks = saliency.checked(own)
         said = f"{printable(one['class'])} {one['probability']:.3f}"
-        about = f"{said} by {stage.name}, trained on {found.about['trained_on']}. {ABOUT}"
-        picture = overlays.triple(pixels[row], made, row, said)
-        checkpoint.write_bytes(path, pictures.png(picture, {"Description": about, KEYWORD: json.dumps(checks)}))
+        about = f"{said} by {by}, trained on {found.about['trained_on']}. {ABOUT}"
+        texts = {"Description": about, KEYWORD: json.dumps(checks)}
+        checkpoint.write_bytes(path, pictures.png(overlays.triple(pixels[row], own, said), texts))
         images.append(one | {"explanation": {"picture": str(path), **checks}})
     return found._replace(images=images)
 
@@ -193,11 +231,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         point = None if options.threshold is None else answering.point_of(options.threshold)
         images, run = given.find(options.images), runs.load(options.workdir)
         asked = members(run, options.classifier or [DEFAULT], point)
+        first = restored(run, asked[0].stage)
+        if options.explain:
+            prepare(run, first, options.explain)
         readable, pixels, bad = decoded(run, images)
-        found = answers(run, asked, readable, pixels, point)
+        found = answers(run, asked, first, readable, pixels, point)
         forms.say(found)
         if options.explain and readable:
-            found = explained(run, found, pixels, options.explain)
+            found = explained(run, found, first.opened, pixels, options.explain)
         if options.json:
             cli.show(forms.as_json(found))
         elif options.csv:
@@ -206,7 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows = ((escaped(one["file"]), escaped(one["class"]), f"{one['probability']:.4f}") for one in found.images)
             cli.show(*map("\t".join, rows))
         if bad:
-            raise BadInput(f"{len(bad)} of {len(images)} images cannot be read; the others are above", bad)
+            rest = "the others are above" if readable else "nothing is said"
+            raise BadInput(f"{len(bad)} of {len(images)} images cannot be read; {rest}", bad)
 
 
 if __name__ == "__main__":

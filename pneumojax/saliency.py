@@ -6,7 +6,7 @@ that hardly changes when parameters are drawn anew tells of the image and not of
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from pneumojax import classify, tuning
+from pneumojax import classify, sharding, tuning
 from pneumojax.classify import Recipe
 from pneumojax.data import pixels
 from pneumojax.evaluate.intervals import number
@@ -39,18 +39,18 @@ class Cut(NamedTuple):
 
 
 class Map(NamedTuple):
-    """What one method says of N images, and the sanity check."""
+    """What one method says of an image, and the sanity check."""
 
-    values: np.ndarray  # float32 [N, h, w]
-    correlations: dict[str, list[float | None]]  # of DRAWN: rank correlation of each image's; None where one is flat
+    values: np.ndarray  # float32 [h, w]
+    correlations: dict[str, float | None]  # of DRAWN: rank correlation; None where one of the two is flat
 
 
 class Explained(NamedTuple):
-    """Maps of N images; by Grad-CAM None where the network has no picture inside."""
+    """Maps of an image; by Grad-CAM None where the network has no picture inside."""
 
     grad_cam: Map | None
-    integrated: Map  # float32 [N, S, S], sums to what the evidence gains from black to the image, but for `gap`
-    gap: np.ndarray  # float [N], that gain less the sum
+    integrated: Map  # float32 [S, S], sums to about `gain`
+    gain: float  # of the evidence, from black to the image
 
 
 def cut_of(opened: Opened, size: int) -> Cut | None:
@@ -163,8 +163,10 @@ def randomised(opened: Opened, size: int, which: str, seed: int = SEED) -> dict:
     return variables
 
 
-def explain(opened: Opened, images: np.ndarray, classes: np.ndarray) -> Explained:
-    """The maps of images uint8 [N, S, S], N > 0, for classes int [N], and their sanity check.
+def explain(opened: Opened, images: np.ndarray, classes: np.ndarray) -> Iterator[Explained]:
+    """The maps of each of N > 0 images uint8 [N, S, S] for classes int [N], and their sanity check.
+
+    They are made BATCH images at a time, as they are asked for: of thousands not all are in memory.
 
     Args:
       opened: a classifier with a gradient.
@@ -175,30 +177,26 @@ def explain(opened: Opened, images: np.ndarray, classes: np.ndarray) -> Explaine
     batch = min(BATCH, 1 << (len(images) - 1).bit_length())  # few shapes, or each would be compiled
     rows = np.resize(np.arange(len(images)), (-(-len(images) // batch), batch))
     static = {"recipe": opened.recipe, "onward": opened.onward}
+    networks = [dict(opened.variables), *(randomised(opened, size, which) for which in DRAWN)]
+    networks = sharding.replicate(networks)  # alike, or each would be compiled for
 
-    def maps(variables: dict) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-        cams, integrals, gains = [], [], []
-        for some in rows:
-            given = (variables, images[some], classes[some])
-            cams.append(np.asarray(grad_cam(*given, cut=cut, **static)) if cut else None)
-            integral, gain = integrated_gradients(*given, **static)
-            integrals.append(integral)
-            gains.append(gain)
-        count = len(images)
-        whole = np.concatenate(cams)[:count] if cut else None
-        return whole, np.concatenate(integrals)[:count], np.concatenate(gains)[:count]
+    def maps(variables: dict, some: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+        given = (variables, images[some], classes[some])
+        cam = np.asarray(grad_cam(*given, cut=cut, **static)) if cut else None
+        return cam, *integrated_gradients(*given, **static)
 
-    cam, integral, gain = maps(opened.variables)
-    others = {which: maps(randomised(opened, size, which)) for which in DRAWN}
-    by_cam = {which: correlations(cam, other[0]) for which, other in others.items()} if cut else {}
-    by_integral = {which: correlations(integral, other[1]) for which, other in others.items()}
-    gap = gain - integral.sum((1, 2))
-    return Explained(Map(cam, by_cam) if cut else None, Map(integral, by_integral), gap)
+    for first, some in enumerate(rows):
+        (cams, integrals, gains), *others = (maps(variables, some) for variables in networks)
+        for row in range(min(batch, len(images) - first * batch)):
+            by_cam = compared(cams[row], [other[0][row] for other in others]) if cut else None
+            by_path = compared(integrals[row], [other[1][row] for other in others])
+            yield Explained(by_cam, by_path, float(gains[row]))
 
 
-def correlations(one: np.ndarray, other: np.ndarray) -> list[float | None]:
-    """Spearman's, of each of N pairs of maps [N, h, w]; None where one is the same everywhere."""
-    return [correlation(*pair) for pair in zip(one.reshape(len(one), -1), other.reshape(len(other), -1), strict=True)]
+def compared(values: np.ndarray, others: list[np.ndarray]) -> Map:
+    """A map [h, w], held against those [h, w] of the networks that are DRAWN."""
+    kept = (correlation(values.ravel(), other.ravel()) for other in others)
+    return Map(values, dict(zip(DRAWN, kept, strict=True)))
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float | None:
@@ -210,12 +208,11 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float | None:
     return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
 
 
-def checked(explained: Explained, row: int) -> dict:
-    """The sanity check of the maps of one image, method → {"head", "all"}, None where there is none, and the gap."""
+def checked(explained: Explained) -> dict:
+    """The sanity check of an image's maps, method → {"head", "all"}, None where there is none; gain, and gap to it."""
     found = {}
     for method in METHODS:
-        made = getattr(explained, method)
-        own = {which: values[row] for which, values in made.correlations.items()} if made else {}
+        own = made.correlations if (made := getattr(explained, method)) else {}
         found[method] = {which: None if value is None else round(value, 3) for which, value in own.items()}
-    gap = number(float(explained.gap[row]))
-    return found | {"gap": None if gap is None else round(gap, 3)}
+    missed = {"gain": explained.gain, "gap": explained.gain - float(explained.integrated.values.sum())}
+    return found | {name: None if number(value) is None else round(value, 3) for name, value in missed.items()}

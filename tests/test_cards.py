@@ -6,7 +6,7 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from pneumojax import cards, export
+from pneumojax import answering, cards, export
 from pneumojax import run as runs
 from pneumojax.cards import claim, deck, facts
 from pneumojax.report import tables
@@ -185,7 +185,7 @@ def test_where_images_are_from_is_said_only_where_it_is_known(run):
     names = ["train/NORMAL/IM-0115-0001.jpeg", "test/PNEUMONIA/person1_virus_6.jpeg"]
     published = told("folder", names)
     assert facts.kind(published) == facts.PUBLISHED
-    assert "children of one hospital" in facts.trained_on(published)
+    assert "children of one hospital" in answering.trained_on(published)
     assert facts.of_set(published)["source"].endswith("told by the names of its files alone")
     assert not facts.of_set(told("kermany", names))["source"].endswith("alone")
     config.data.dir = "somebody's"  # which `kermany` reads as a folder of whatever images, as the README's command does

@@ -491,3 +491,9 @@ def test_no_damage_of_a_zip_slips_in_unseen(tmp_path, method):
     counts += Counter(outcome(cut(whole, rng)) for _ in range(50))
     assert set(counts) == {"refused", "the same"}
     assert counts["refused"] > 200
+
+
+def test_why_a_file_cannot_be_read_is_the_same_each_time():
+    """It stands in results.json: no address in memory."""
+    content = b"\x89PNG\r\n\x1a\n" + bytes(100)
+    assert decode.decode(content, "a.png", 32, "stretch").why == "damaged: fetch it again"

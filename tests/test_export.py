@@ -38,7 +38,7 @@ def taken(workdir: Path, out: Path, *flags: str) -> list[str]:
 def logits_of(workdir: Path, name: str = NAME) -> np.ndarray:
     """What the run itself says of some pictures."""
     run = runs.load(workdir)
-    return finetune.classifier(run, {stage.name: stage for stage in run.stages()}[name])(PICTURES)
+    return finetune.classifier(run, {stage.name: stage for stage in run.stages()}[name]).logits(PICTURES)
 
 
 @pytest.fixture(scope="module")

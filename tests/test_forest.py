@@ -70,7 +70,7 @@ def test_a_study_with_a_forest(grown):
 
 def test_its_network_can_be_looked_into_and_there_are_no_maps(grown, tmp_path):
     done = run.load(grown)
-    opened = forest.opened(done, STAGE)
+    opened = forest.classifier(done, STAGE).opened
     images = np.stack([*pictures(done).values()][:5])
     given = opened.variables, finetune.table_of(images), np.arange(5), opened.recipe
     expected = classify.predict(*given, forest.before_head)

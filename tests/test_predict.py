@@ -22,6 +22,7 @@ from pneumojax.answering import Member
 from pneumojax.data import given, phantom
 from pneumojax.errors import BadInput
 from pneumojax.evaluate import operating
+from pneumojax.gan import pictures
 from pneumojax.names import defused, escaped, unescaped
 from pneumojax.stage import Stage
 
@@ -88,6 +89,24 @@ def test_what_in_a_zip_cannot_be_read_is_named(whole, tmp_path, capsys):
     assert error == "1 of 2 images cannot be read; the others are above"
     assert detail.startswith(f"{path}/b.png: neither JPEG")
     assert capsys.readouterr().out.startswith(f"{path}/a.png\t")
+
+
+@pytest.mark.parametrize(("form", "out"), [("--csv", ""), ("--json", "[]\n")])
+def test_where_none_can_be_read_nothing_is_said(whole, tmp_path, form, out, capsys):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    error, _ = error_of(call(predict.main, f"--workdir={whole}", form, tmp_path / "a.png"), 2)
+    assert error == "1 of 1 images cannot be read; nothing is said"
+    assert capsys.readouterr().out == out
+
+
+def test_a_zip_with_a_password_says_so(whole, tmp_path):
+    path = zipped(tmp_path / "set.zip", {"a.png": b"x"})
+    content = bytearray(path.read_bytes())
+    for place in (6, content.index(b"PK\1\2") + 8):  # the flag, in both headers
+        content[place] |= 1
+    path.write_bytes(content)
+    [line] = error_of(call(predict.main, f"--workdir={whole}", path), 2)
+    assert line == f"{path}: its member 'a.png' is encrypted; unpack it with its password"
 
 
 def test_a_zip_is_known_by_its_first_bytes_as_well(tmp_path):
@@ -183,12 +202,12 @@ def test_what_a_run_was_trained_on_is_said(tmp_path):
         made = run_of(tmp_path / "run", [prediction([0, 1], [0.0, 1.0])], data__name=name, data__dir=directory)
         return answering.trained_on(made._replace(splits={"trials": [{"trial": 0, "clean": {"subset": [*files]}}]}))
 
-    assert of("phantom", "", "NORMAL/IM-phantom0001-0.png").startswith("phantoms, which a program drew")
+    assert of("phantom", "", "NORMAL/IM-phantom0001-0.png").startswith("phantoms, pictures that a program drew")
     assert of("kermany", "", "any.png").startswith("children of one hospital (Kermany")
     assert of("kermany", "/data/ours", "any.png").startswith("images of ours: ")  # it reads whatever folder that is
     published = ("train/NORMAL/IM-0115-0001.jpeg", "test/PNEUMONIA/person1_virus_6.jpeg")
     assert of("folder", "/data/chest_xray", *published).startswith("children of one hospital")
-    assert of("folder", "/data/our <b>clinic", *published, "train/NORMAL/x.png").startswith("images of our <b>clinic: ")
+    assert of("folder", "/data/x", *published, "train/NORMAL/x.png").startswith("images whose origin is not known: ")
 
 
 # A whole run
@@ -198,7 +217,7 @@ def test_every_form_says_what_it_was_trained_on_and_how_far_an_image_is(whole, t
     written(tmp_path / "set", "a.png", "b.png")
     arguments = (f"--workdir={whole}", "--classifier=trial*/clean/with_gan", tmp_path / "set")
     assert call(predict.main, *arguments)[0] == 0
-    assert "trained on phantoms, which a program drew" in caplog.text
+    assert "trained on phantoms, pictures that a program drew" in caplog.text
     plain = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert call(predict.main, "--json", *arguments)[0] == 0
     told = json.loads(capsys.readouterr().out)
@@ -321,7 +340,7 @@ def test_false_alarms_are_counted_on_patients_who_did_not_set_the_threshold():
 def test_noise_is_unlike_phantoms_and_phantoms_are_not(probed):
     done = run.load(probed)
     [stage] = predict.chosen(done, [PROBE])
-    opened = novelty.opened_of(done, stage)
+    opened = predict.restored(done, stage).opened
     reference, why = novelty.of_run(done, stage, opened)
     assert why == ""
     trained_on, held_out = novelty.names_of(done, stage)
@@ -345,7 +364,7 @@ def test_a_reference_is_kept_and_not_believed_where_it_is_of_another_network(pro
     shutil.copytree(probed, folder)
     done = run.load(folder)
     [stage] = predict.chosen(done, [PROBE])
-    opened = novelty.opened_of(done, stage)
+    opened = predict.restored(done, stage).opened
     first, _ = novelty.of_run(done, stage, opened)
     path = folder / f"checkpoints/{PROBE}.reference.npz"
     monkeypatch.setattr(novelty, "images_of", lambda *_: pytest.fail("it was kept"))
@@ -372,9 +391,20 @@ def test_without_the_runs_images_it_is_not_known_and_said(probed, tmp_path, monk
     assert (row["unlike"], row["distance"], row["false_alarms"]) == ("", "", "")
 
 
-def test_a_system_that_opens_no_network_tells_no_distance(probed, monkeypatch):
+def test_a_system_that_opens_no_network_tells_no_distance(probed):
     done = run.load(probed)
     [stage] = predict.chosen(done, [PROBE])
-    monkeypatch.delattr(systems.load("frozen_probe"), "opened")
-    assert novelty.opened_of(done, stage) is None
     assert novelty.of_run(done, stage, None) == (None, "its system tells no features")
+
+
+def test_each_network_is_read_once(probed, tmp_path, monkeypatch):
+    system, read = systems.load("frozen_probe"), []
+    kept = system.kept
+    monkeypatch.setattr(system, "kept", lambda run, stage: read.append(stage.name) or kept(run, stage))
+    others = "trial0/disjoint/duplicated"
+    arguments = (f"--workdir={probed}", f"--classifier={PROBE}", f"--classifier={others}")
+    assert call(predict.main, *arguments, f"--explain={tmp_path / 'maps'}", written(tmp_path / "set", "a.png"))[0] == 0
+    assert sorted(read) == [others, PROBE]
+    [path] = (tmp_path / "maps").iterdir()
+    about = pictures.texts_of(path)["Description"]  # what stands there is not what the first one says
+    assert f" by the mean of {PROBE}, {others}, maps of {PROBE}, trained on phantoms" in about

@@ -24,7 +24,7 @@ def of(run: Run, subject, config: dict, loading: tuple[str, ...], why: str) -> d
         "name": stage.name,
         "config": config,
         "no_diagnosis": facts.NO_DIAGNOSIS,
-        "trained_on": Trusted(facts.trained_on(run)),
+        "trained_on": Trusted(f"Trained on {answering.trained_on(run)}."),
         "classes": ", ".join(config["id2label"].values()),
         "protocol": stage.protocol,
         "protocol_words": facts.protocol(stage),

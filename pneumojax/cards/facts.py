@@ -51,15 +51,6 @@ def kind(run: Run) -> str:
     return PUBLISHED if answering.is_published(run) else OTHER
 
 
-def trained_on(run: Run) -> str:
-    """What its networks know of, in a sentence."""
-    return {
-        PHANTOM: "Trained on phantoms, pictures that a program drew: its answers say nothing of X-rays.",
-        PUBLISHED: "Trained on children of one hospital (Kermany et al. 2018): what it says of others is not known.",
-        OTHER: "Trained on images whose origin is not known: what it says of others is not known either.",
-    }[kind(run)]
-
-
 def of_set(run: Run) -> dict[str, str]:
     """What is known of its images beside what the run counts."""
     known = dict(OF_THE_SET[kind(run)])

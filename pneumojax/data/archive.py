@@ -41,6 +41,8 @@ def members(path: Path) -> tuple[list[str], Callable[[str], bytes], int]:
         check(path, member)
         if b"PK\1\2" in member.comment + member.extra:  # their lengths are damaged
             raise BadInput(f"{path}: its member {member.filename!r} hides others; fetch it again")
+        if member.flag_bits & 1:
+            raise BadInput(f"{path}: its member {member.filename!r} is encrypted; unpack it with its password")
         try:
             archive.open(member).close()  # is its name the one that stands before its content?
         except Exception as error:

@@ -5,7 +5,7 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pneumojax.data import dicom, jpeg, png
 from pneumojax.data.levels import ALONE, Levels, Range
@@ -130,6 +130,8 @@ def unreadable(error: Exception) -> Unreadable:
     """What an error in decoding says of the file."""
     if isinstance(error, Unreadable):
         return error
+    if isinstance(error, UnidentifiedImageError):  # whose message has an address, another one each time
+        return Unreadable("damaged: fetch it again")
     if isinstance(error, MemoryError):
         return Passing("it does not fit the memory that is free: reduce it, or give more")
     return Unreadable(f"damaged or of a rare kind ({describe(error)}): fetch it again, or convert it")

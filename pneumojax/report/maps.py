@@ -87,19 +87,19 @@ def write(run: Run, pixels: Callable) -> None:
       pixels: names of real images → uint8 [n, S, S].
     """
     found, system = chosen(run), systems.load(run.config.system.name)
-    if not found or not found[2] or not hasattr(system, "opened") or not has_gradient(run):
+    if not found or not found[2] or not hasattr(system, "classifier") or not has_gradient(run):
         return
     stage, part, shown = found
-    opened = system.opened(run, stage)
+    opened = system.classifier(run, stage).opened
     if not opened:
         return
     images = pixels([one.name for one in shown])
     explained = saliency.explain(opened, images, np.array([one.said for one in shown], np.int32))
     tiles, told = [], []
-    for row, one in enumerate(shown):
+    for row, (one, made) in enumerate(zip(shown, explained, strict=True)):
         what = "error" if one.said != one.label else "right"
-        tiles.append(overlays.triple(images[row], explained, row, f"{row + 1}: {what}, {one.chance:.3f}"))
-        told.append({**one._asdict(), **saliency.checked(explained, row)})
+        tiles.append(overlays.triple(images[row], made, f"{row + 1}: {what}, {one.chance:.3f}"))
+        told.append({**one._asdict(), **saliency.checked(made)})
     text = json.dumps({"stage": stage.name, "part": part, "images": told}, allow_nan=False)
     about = worst.PHANTOM if run.config.data.name == "phantom" else worst.LICENCE
     picture = overlays.sheet(tiles)
@@ -138,12 +138,7 @@ def table(images: Sequence[dict], classes: Sequence[str]) -> dict:
     rows = []
     for place, one in enumerate(images, 1):
         lead = [place, one["name"], classes[one["label"]], classes[one["said"]]]
-        kept = [(plain(one[method].get(which)),) for method in saliency.METHODS for which in saliency.DRAWN]
+        kept = [(overlays.plain(one[method].get(which)),) for method in saliency.METHODS for which in saliency.DRAWN]
         rows.append({"lead": lead, "cells": [(f"{one['chance']:.3f}",), *kept]})
     heads = [f"{title}, {which} anew" for title in saliency.METHODS.values() for which in saliency.DRAWN]
     return {"heads": ["", "image", "is", "is said to be", "probability", *heads], "rows": rows}
-
-
-def plain(value: float | None) -> str:
-    """'0.12'; a dash where a map is the same everywhere."""
-    return "–" if value is None else f"{value:.2f}"

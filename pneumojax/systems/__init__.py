@@ -18,13 +18,10 @@ A module may also have
         are those of all rows.
     parameters(system) -> str
         A table of what is learnt, for `parameters.txt`.
-    classifier(run, stage) -> function
-        Of a finished run (`pneumojax.run.Run`): uint8 [N, S, S] → logits float32 [N, K], for `pneumojax.predict`.
+    classifier(run, stage) -> Classifier
+        Of a finished run (`pneumojax.run.Run`), for `pneumojax.predict`.
     exported(run, stage) -> Exported
         The same as a network's numbers, for `pneumojax.export`.
-    opened(run, stage) -> Opened or None
-        The network of that classifier, to be looked into by `pneumojax.novelty` and `pneumojax.saliency`; None where
-        it has no `STAGES`.
     GRADIENT: bool
         False where logits have no gradient in the pixels: `onward` is None, there are no saliency maps.
 """
@@ -77,6 +74,14 @@ class Opened(NamedTuple):
     end: int  # its features are what the stage of this number sees
     # (recipe, variables, what the stage of a number sees, that number) → logits float32 [N, K]; None: no gradient
     onward: Callable | None
+
+
+class Classifier(NamedTuple):
+    """A classifier of a finished run."""
+
+    logits: Callable  # uint8 [N, S, S] → logits float32 [N, K]
+    # its network, to be looked into by `pneumojax.novelty` and `pneumojax.saliency`; None where it has no `STAGES`
+    opened: Opened | None = None
 
 
 def load(name: str) -> ModuleType:

@@ -24,7 +24,7 @@ from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.jobs import Diverged, Job, Place
 from pneumojax.stage import Stage, seed_of
-from pneumojax.systems import Exported, Fit, Opened, features, folding
+from pneumojax.systems import Classifier, Exported, Fit, Opened, features, folding
 
 
 class System(NamedTuple):
@@ -211,8 +211,8 @@ def keep_start(system: System, fits: Sequence[Fit], place: Place) -> None:
                 checkpoint.save(manager, 0, system.start(fits[0].init_seed))
 
 
-def classifier(run, stage: Stage):
-    """One network of a finished run, from its workdir alone: uint8 [N, S, S] → logits float32 [N, K].
+def classifier(run, stage: Stage) -> Classifier:
+    """One network of a finished run, from its workdir alone; its features are what the head sees.
 
     Errors: BadInput where a checkpoint of it is missing.
     """
@@ -221,7 +221,8 @@ def classifier(run, stage: Stage):
     def predict(images: np.ndarray) -> np.ndarray:
         return classify.predict(variables, table_of(images), np.arange(len(images)), recipe)
 
-    return predict
+    names = getattr(recipe.model, "STAGES", ())
+    return Classifier(predict, Opened(recipe, variables, len(names) - 1, classify.onward) if names else None)
 
 
 def exported(run, stage: Stage) -> Exported:
@@ -252,13 +253,6 @@ def logits_function(model: nn.Module, variables: dict):
         return model.apply(variables, pixels.normalise(images), train=False).astype(np.float32)
 
     return logits
-
-
-def opened(run, stage: Stage) -> Opened | None:
-    """The network of a classifier; its features are what the head sees. Errors: BadInput as `classifier` has them."""
-    recipe, variables = restored(run, stage)
-    names = getattr(recipe.model, "STAGES", ())
-    return Opened(recipe, variables, len(names) - 1, classify.onward) if names else None
 
 
 def table_of(images: np.ndarray) -> Table:

@@ -28,7 +28,7 @@ from pneumojax.data.table import Table
 from pneumojax.errors import BadInput
 from pneumojax.jobs import Diverged, Place
 from pneumojax.stage import Stage
-from pneumojax.systems import Fit, Opened, features, finetune, trees
+from pneumojax.systems import Classifier, Fit, Opened, features, finetune, trees
 from pneumojax.systems.finetune import Network
 from pneumojax.systems.trees import Choice
 from pneumojax.tuning import Tuning
@@ -228,8 +228,10 @@ def kept_at(checkpoints: Path) -> Path:
     return checkpoints.with_name(f"{checkpoints.name}.forest.npz")
 
 
-def classifier(run, stage: Stage):
-    """One forest of a finished run, grown again: uint8 [N, S, S] → logits float32 [N, K].
+def classifier(run, stage: Stage) -> Classifier:
+    """One forest of a finished run, grown again, and the network under it, which sees images before any filter.
+
+    A forest has no gradient.
 
     Errors: BadInput where what it grew from is missing or damaged, or scikit-learn grows another one of it.
     """
@@ -250,7 +252,7 @@ def classifier(run, stage: Stage):
         rows = np.arange(len(images))
         return trees.votes(forest, classify.predict(variables, finetune.table_of(images), rows, recipe, before_head))
 
-    return predict
+    return Classifier(predict, Opened(recipe, variables, len(recipe.model.STAGES) - 1, None))
 
 
 def network_of(run, stage: Stage) -> tuple[Recipe, dict]:
@@ -259,12 +261,3 @@ def network_of(run, stage: Stage) -> tuple[Recipe, dict]:
         return finetune.restored(run, stage)
     system, variables = finetune.rebuilt(run)
     return frozen_recipe(system), variables
-
-
-def opened(run, stage: Stage) -> Opened:
-    """The network under a forest, which sees images before any filter; a forest has no gradient.
-
-    Errors: BadInput where a checkpoint is missing.
-    """
-    recipe, variables = network_of(run, stage)
-    return Opened(recipe, variables, len(recipe.model.STAGES) - 1, None)

@@ -26,7 +26,7 @@ from pneumojax.errors import BadInput
 from pneumojax.jobs import Diverged, Place, place_of
 from pneumojax.run import Run
 from pneumojax.stage import Stage
-from pneumojax.systems import Exported, Fit, Opened, finetune, folding
+from pneumojax.systems import Classifier, Exported, Fit, Opened, finetune, folding
 from pneumojax.tuning import Tuning
 
 DEFAULTS = {
@@ -229,8 +229,8 @@ def kept(run: Run, stage: Stage) -> tuple[Recipe, dict, dict]:
     return system_of(network, end, {}).recipe, variables, probe
 
 
-def classifier(run: Run, stage: Stage):
-    """One probe of a finished run, from its workdir alone: uint8 [N, S, S] → logits float32 [N, K].
+def classifier(run: Run, stage: Stage) -> Classifier:
+    """One probe of a finished run, from its workdir alone, as the head of the frozen network under it.
 
     Errors: BadInput as `kept` has them.
     """
@@ -240,7 +240,8 @@ def classifier(run: Run, stage: Stage):
         rows = np.arange(len(images))
         return apply(probe, classify.predict(variables, finetune.table_of(images), rows, recipe, features_of))
 
-    return predict
+    numbers = {name: np.float32(probe[name]) for name in ("mean", "deviation", "weights", "intercept")}
+    return Classifier(predict, Opened(recipe, variables | {"probe": numbers}, recipe.tuning.begin, onward))
 
 
 def exported(run: Run, stage: Stage) -> Exported:
@@ -278,13 +279,6 @@ def exported(run: Run, stage: Stage) -> Exported:
         "means over the pixels of what that stage makes. The probe is in `probe.safetensors`."
     )
     return Exported(model, of_stages, logits, (said,), linear)
-
-
-def opened(run: Run, stage: Stage) -> Opened:
-    """The frozen network under a probe, and the probe as its head. Errors: BadInput as `kept` has them."""
-    recipe, variables, probe = kept(run, stage)
-    numbers = {name: np.float32(probe[name]) for name in ("mean", "deviation", "weights", "intercept")}
-    return Opened(recipe, variables | {"probe": numbers}, recipe.tuning.begin, onward)
 
 
 def onward(recipe: Recipe, variables: dict, x, begin: int):
