@@ -20,10 +20,6 @@ LONGEST = (  # the files that xdist begins with, so that none of them is alone i
 # Before jax is imported, and for the processes that tests start: all of this session and later ones share programs.
 # `pytest --cache-clear` empties it. The bits of results are the same with and without (`test_study.py`).
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache/d/jax"))
-# Compiled in half the time, as they run a few times on few pixels; what a test wants otherwise is `runs.OPTIMISED`.
-if not runtime.has_accelerator():
-    flag, theirs = "--xla_backend_optimization_level", os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = theirs if flag in theirs else f"{flag}=0 {theirs}".strip()
 runtime.configure()  # as the commands do
 gc.set_threshold(50_000, 20, 20)  # tracing makes many objects that stay: by Python's own 700, a seventh of its time
 

@@ -18,7 +18,6 @@ from absl import logging
 from pneumojax import tuning
 
 ROOT = Path(__file__).parents[1]
-OPTIMISED = {"xla_backend_optimization_level": 3}  # of XLA, as commands have it: tests have 0 (conftest.py)
 COMPARED = ("results.json", "results.csv", "splits.json", "predictions.csv", "metrics.jsonl", "config.json")
 
 PROBE = {  # what a study by a probe has otherwise than the demo: one trial, an inner part to choose by

@@ -12,7 +12,6 @@ import optax
 import pytest
 import torch
 from flax.traverse_util import flatten_dict, unflatten_dict
-from runs import OPTIMISED
 
 from pneumojax import conversion, lookup, loop, models, pretrained
 from pneumojax.errors import BadInput
@@ -20,7 +19,6 @@ from pneumojax.models.layers import Dropout
 
 NAMES = lookup.names("pneumojax.models", "Model")
 quick = partial(jax.jit, compiler_options=loop.QUICK_COMPILATION)
-optimised = partial(jax.jit, compiler_options=OPTIMISED)
 
 BUILDERS = {"squeezenet": "squeezenet1_1"}  # torchvision's name, where it is another
 PARAMETERS = {
@@ -137,7 +135,7 @@ def test_dropout_drops_its_share_independently(rate):
     np.testing.assert_array_equal(Dropout(rate).apply({}, x, False), x)
 
 
-def gradient_function(model, labels, jit=optimised):
+def gradient_function(model, labels, jit=jax.jit):
     """(variables, images) → ((loss, new batch statistics), gradients), in training mode without dropout."""
 
     def loss_of(params, batch_stats, images):

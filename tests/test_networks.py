@@ -15,7 +15,6 @@ from test_models import (
     distance,
     gradients_and_statistics,
     numpy_state,
-    optimised,
     pictures,
     quick,
     randomise_normalisation,
@@ -270,7 +269,7 @@ def test_stages_train_as_timms(name, stage, shape):
 
     with jax.enable_x64(True):
         given, expected = (to_here(model, tensors, True) for tensors in (before, gradients_and_statistics(module)))
-        train = optimised(jax.grad(loss, (0, 1), has_aux=True))
+        train = jax.jit(jax.grad(loss, (0, 1), has_aux=True))
         (ours, inputs), changed = train(given["params"], jnp.asarray(x), given["batch_stats"])
     # the gradient of block8's bias, which a batch norm takes away again, is 0 but for rounding
     alike = partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-10)
