@@ -120,6 +120,7 @@ def test_what_is_no_sweep_is_one_line_and_nothing_is_written(tmp_path, given, to
         ("def sweep():\n    return [{'seed': 1}, 2]", "", "sweep() yields 2; give flat dicts of field and value"),
         ("def sweep():\n    yield from ()", "", "sweep() yields nothing"),
         ("def sweep():\n    yield {'seed': 1 / 0}", "", "sweep() cannot be used: ZeroDivisionError"),
+        ("def sweep():\n    raise SystemExit(0)", "", "cannot be used: RuntimeError: it ends the process by exit(0)"),
         ("def sweep():\n    yield {}", ":rates", "sweep_rates() cannot be used: AttributeError"),
     ],
 )
@@ -140,6 +141,15 @@ def test_a_file_yields_fields_and_sees_other_configs(tmp_path):
     found = members.members("configs/demo.py", ["--config.seed=5"], f"{tmp_path}/mine.py:rates")
     assert [one.config["classifier.learning_rate"] for one in found] == [1e-3, 1e-2]
     assert all((one.config["seed"], one.config["arms"]) == (5, ["without_gan"]) for one in found)
+
+
+def test_the_base_is_read_once_whatever_the_number_of_members(tmp_path):
+    (tmp_path / "base.py").write_text(
+        "from pathlib import Path\nfrom configs import demo\n\nget_config = demo.get_config\n"
+        "with Path(__file__).with_name('read').open('a') as file:\n    file.write('once ')\n"
+    )
+    assert len(members.members(f"{tmp_path}/base.py", [], "seed=0,1,2")) == 3
+    assert (tmp_path / "read").read_text() == "once "
 
 
 def test_the_id_follows_from_the_config_alone():

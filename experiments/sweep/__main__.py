@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from experiments.sweep import by_submitit, ledger, local, members, one_program, page, slurm, table
 from experiments.sweep.ledger import Entry, State, Sweep
-from pneumojax import checkpoint, cli
+from pneumojax import checkpoint, cli, progress
 from pneumojax.errors import BadInput, StudyError
 from pneumojax.names import printable
 
@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ):
                 raise BadInput("--report takes --out, --score, --protocol, --arm and --part; leave the others out")
         else:
-            found = members.members(*required(options, overrides))
+            asked_for = required(options, overrides)
+            with progress.shown():
+                found = members.members(*asked_for)
     with cli.exit_codes(options.out, "--out"):
         if options.report:
             sweep = ledger.read(options.out)
