@@ -183,6 +183,22 @@ def test_a_member_that_fails_or_is_killed_is_named_and_alone_run_again(tmp_path,
     assert states(out)[2].name == "whole"
 
 
+def test_a_member_that_was_killed_is_not_blamed_for_the_error_of_an_earlier_attempt(tmp_path):
+    found = ledger.sweep_of(tmp_path, "configs/demo.py", [], members.members("configs/demo.py", [], "seed=0"))
+    [entry] = found.entries
+    ledger.begin(found, entry)
+    ledger.log_of(found, entry).write_text("error: config.data.dir='gone' is not a directory\nstep 2/6\n")
+    told = {}
+    for code in (2, 137, 1):
+        ledger.end(found, entry, code)
+        told[code] = ledger.state_of(found, entry).error
+    assert told == {
+        2: "error: config.data.dir='gone' is not a directory",
+        137: "ended by SIGKILL, its last line: step 2/6",
+        1: "step 2/6",
+    }
+
+
 def test_the_exit_code_is_that_of_the_worst_member(tmp_path, fake):
     assert sweep(tmp_path / "whole", "seed=0,1") == (0, "")
     error, *details = runs.error_of(sweep(tmp_path / "diverged", "seed=0,5"), 3)
@@ -305,6 +321,8 @@ def test_the_page_can_be_written_at_any_time_of_any_score(tmp_path, fake):
     )
     assert "is not the folder of a sweep" in runs.error_of(runs.call(main, f"--out={tmp_path}", "--report"), 2)[0]
     assert "--report takes" in runs.error_of(runs.call(main, f"--out={out}", "--report", "--jobs=2"), 2)[0]
+    assert "--report takes" in runs.error_of(runs.call(main, f"--out={out}", "--report", "--together"), 2)[0]
+    assert "--wait is of --slurm" in runs.error_of(sweep(out, "seed=0,2,1", "--wait"), 2)[0]
 
 
 def point(seed: int, low: float, high: float, state: str = "whole") -> page.Point:
