@@ -424,12 +424,15 @@ def test_slurm_that_is_not_there_or_refuses_is_one_line(tmp_path, fake_slurm, mo
     (fake_slurm / "sbatch").write_text("#!/bin/bash\necho 'sbatch: error: invalid partition' >&2; exit 1")
     error, *details = runs.error_of(sweep(tmp_path / "out", "seed=0", "--slurm=-p gone"), 2)
     assert ("mend --slurm='-p gone'" in error, details) == (True, ["sbatch: error: invalid partition"])
+    for flag, folder, options in (("--out", "a\nb", ""), ("--slurm", "other", "--comment='a\nb'")):
+        line, *_ = runs.error_of(sweep(tmp_path / folder, "seed=0", f"--slurm={options}"), 2)
+        assert (line.startswith(f"{flag}="), "leave the line end out" in line) == (True, True)
     assert "close the quote" in runs.error_of(sweep(tmp_path / "out", "seed=0", "--slurm='"), 2)[0]
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BadInput, match="there is no sbatch here"):
         slurm.check_here()
-    assert "there is no sbatch here" in runs.error_of(sweep(tmp_path / "other", "seed=0", "--slurm"), 2)[0]
-    assert not (tmp_path / "other").exists()
+    assert "there is no sbatch here" in runs.error_of(sweep(tmp_path / "third", "seed=0", "--slurm"), 2)[0]
+    assert not (tmp_path / "third").exists()
 
 
 @pytest.mark.slow
