@@ -10,6 +10,7 @@ from experiments.paper import __main__ as command
 from experiments.paper import page
 from pneumojax import config as configs
 from pneumojax import loop, paper
+from pneumojax.errors import Diverged
 from pneumojax.gan.drawing import Recipe
 
 SMALL = {  # one trial of the shrunk demo, with pictures that AlexNet takes
@@ -55,6 +56,21 @@ def test_configs_that_make_no_paper_are_refused(tmp_path, file, flags, words, de
 
 def test_no_config_is_one_line():
     assert "--config is missing" in error_of(call(command.main), 2)[0]
+
+
+def test_it_says_which_network_is_run_and_one_that_diverges_holds_up_no_other(tmp_path, monkeypatch, capsys):
+    def run(config, workdir):
+        if workdir.name == "squeezenet":
+            raise Diverged(f"{workdir}: diverged", ["trial 0"])
+
+    monkeypatch.setattr(command.study, "run", run)
+    monkeypatch.setattr(command.runs, "load", lambda workdir: workdir)
+    monkeypatch.setattr(command.page, "write", lambda found, folder: None)
+    line, *details = error_of(call(command.main, "--config=configs/demo.py", f"--workdir={tmp_path}"), 3)
+    assert line == f"{tmp_path}: 1 of 4 networks' runs diverged in part"
+    assert details == [f"{tmp_path}/squeezenet: diverged", "trial 0"]
+    told = [f"{network}, network {number} of 4" for number, network in enumerate(paper.TABLE_1, 1)]
+    assert capsys.readouterr().out.splitlines() == [*told, f"{tmp_path}/paper.html"]
 
 
 def test_the_page_has_the_papers_figures_beside_ours(tmp_path):
