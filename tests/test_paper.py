@@ -100,6 +100,14 @@ def test_the_page_has_the_papers_figures_beside_ours(tmp_path):
     assert note == "Misprints in the paper, and what its matrices prove: SqueezeNet, accuracy: 94.7."
 
 
+def test_the_page_names_who_has_diverged(tmp_path):
+    run = run_of(tmp_path / "run", answers_of())
+    run.results["protocols"]["clean"]["with_gan"]["diverged"] = {"trial": 1, "step": 2, "metric": "loss"}
+    page.write({"squeezenet": run}, tmp_path)
+    title = run.results["protocols"]["clean"]["with_gan"]["title"]
+    assert f"<b>Diverged:</b> SqueezeNet, clean, {title}, trial 1." in (tmp_path / "paper.html").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_four_networks_make_their_gans_once_and_go_on_where_they_stopped(tiny_flags, tmp_path, monkeypatch):
