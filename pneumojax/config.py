@@ -42,19 +42,25 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
     Errors: BadInput for a file or flag that cannot be used, and for a field that is unknown or cannot be.
     """
-    given, assigned = flat(_read(path)), _assignments(overrides)
+    return completed(read(path), overrides)
+
+
+def completed(given: dict, overrides: Sequence[str]) -> ConfigDict:
+    """`load` of a file that was read: what `read` gives, which is not changed."""
+    assigned = _assignments(overrides)
     known = fields_of(given | assigned)
-    given |= {field: _parsed(text, known.get(field, "")) for field, text in assigned.items()}
+    given = given | {field: _parsed(text, known.get(field, "")) for field, text in assigned.items()}
     config = ConfigDict(unflatten_dict(known | _checked(given, known), sep=".")).lock()
     validate(config)
     return config
 
 
-def _read(path: str) -> ConfigDict:
+def read(path: str) -> dict:
+    """The fields that a config file sets, 'a.b' → value. Errors: BadInput for a file that cannot be used."""
     given, *argument = path.split(":", 1)
     file = file_of(given, "--config")
     try:
-        return ConfigDict(dict(lookup.config_of(file, *argument)))  # ConfigDict(None) would be an empty one
+        return flat(ConfigDict(dict(lookup.config_of(file, *argument))))  # ConfigDict(None) would be an empty one
     except Exception as error:  # a config file may raise anything
         raise BadInput(f"--config={path} cannot be used: {type(error).__name__}: {describe(error)}") from error
 

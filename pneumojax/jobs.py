@@ -85,11 +85,15 @@ class Group(NamedTuple):
         return len(self.jobs[0].rows)
 
     def told(self, jobs: Sequence[Job]) -> tuple[str, int]:
-        """Which of all `jobs` they are, 'job 3 of 12, trial0/clean/gan_normal', and how many images they take."""
+        """Which of all `jobs` they are, 'job 3 of 12, trial0/clean/gan_normal', and how many images they take.
+
+        Where these are of several runs the name of its workdir stands before a stage's.
+        """
         first, count = next(i for i, job in enumerate(jobs, 1) if job is self.jobs[0]), len(self.jobs)
         which = f"job {first} of {len(jobs)}" if count == 1 else f"{count} of {len(jobs)} jobs"
         others = f" and {count - 1} more" if count > 1 else ""
-        return f"{which}, {self.jobs[0].stage.name}{others}", sum(job.rows.size for job in self.jobs)
+        of_run = f"{self.jobs[0].place.workdir.name}/" if len({job.place.workdir for job in jobs}) > 1 else ""
+        return f"{which}, {of_run}{self.jobs[0].stage.name}{others}", sum(job.rows.size for job in self.jobs)
 
     def padded(self) -> list[Job]:
         """The jobs as the arrays hold them: equally many on each device, where the last one stands in for none."""

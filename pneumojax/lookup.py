@@ -33,6 +33,8 @@ def result_of(path: Path, function: str, *arguments: str):
         spec.loader.exec_module(module)
         result = getattr(module, function)(*arguments)
         return list(result) if inspect.isgenerator(result) else result
+    except SystemExit as end:  # or the command would end with its code, and 0 would say that all is well
+        raise RuntimeError(f"it ends the process by exit({end.code!r})") from end
     finally:
         for name in [name for name in sys.modules if name.split(".")[0] == "configs"]:
             del sys.modules[name]
@@ -43,7 +45,7 @@ def names(package: str, attributes: str) -> list[str]:
     """The modules of a package that define all `attributes`, a text with blanks between the names."""
     spec, found = importlib.util.find_spec(package), []
     for one in pkgutil.iter_modules(spec.submodule_search_locations if spec else ()):
-        with contextlib.suppress(Exception):  # why it cannot be imported is told when it is looked up
+        with contextlib.suppress(Exception, SystemExit):  # why it cannot be imported is told when it is looked up
             module = importlib.import_module(f"{package}.{one.name}")
             found += [one.name] if all(hasattr(module, attribute) for attribute in attributes.split()) else []
     return found
@@ -85,7 +87,7 @@ def _imported(full_name: str, what: str) -> ModuleType | None:
     """A module; None where there is none of this name. Errors: BadInput for one that cannot be imported."""
     try:
         return importlib.import_module(full_name)
-    except Exception as error:  # a module may raise anything
+    except (Exception, SystemExit) as error:  # a module may raise anything
         if isinstance(error, ModuleNotFoundError) and f"{full_name}.".startswith(f"{error.name}."):
             return None
         raise BadInput(f"{what}: {full_name} cannot be imported: {type(error).__name__}: {describe(error)}") from error

@@ -10,6 +10,7 @@ import socket
 import time
 from typing import NamedTuple
 
+from absl import logging
 from jax._src import clusters  # has no public name; jax.distributed would not say before whether there are several
 
 from pneumojax.errors import BadInput, describe
@@ -62,6 +63,8 @@ def found(anywhere: bool) -> Address | None:
 def meet(address: Address) -> None:
     """Waits until all processes are there. Errors: BadInput where the port is in use, or some do not come."""
     host, _, port = address.coordinator.rpartition(":")
+    told = address.number, address.count, address.coordinator, PATIENCE
+    logging.info("process %d of %d waits for the others, at %s, for %.0f s at most", *told)
     if address.number == 0:
         gather(int(port), address.count)
     else:

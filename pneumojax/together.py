@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from pneumojax import environment, study, tuning
@@ -19,7 +20,7 @@ from pneumojax import workdir as workdirs
 from pneumojax.additions import Additions
 from pneumojax.config import frozen, validate
 from pneumojax.data.table import Table
-from pneumojax.errors import Diverged
+from pneumojax.errors import BadInput, Diverged
 from pneumojax.jobs import Diverged as HowDiverged
 from pneumojax.jobs import Place
 from pneumojax.progress import shown
@@ -51,30 +52,38 @@ def run(members: Sequence[tuple[ConfigDict, Path]]) -> None:
     Args:
       members: the config and the workdir of each.
 
-    Errors: BadInput before anything is written; errors.Diverged after all else is whole.
+    Errors: BadInput before anything is written; BadInput for studies that cannot be, as a seed by which no split can
+    be drawn, and errors.Diverged, both after all else is whole.
     """
     for config, _ in members:
         validate(config)
     with environment.pinned(), contextlib.ExitStack() as held, shown(None):
         for config, workdir in members:
             held.enter_context(workdirs.claimed(workdir, study.resolved(config)))
+        refused = {}
         if not all(study.is_whole(workdir) for _, workdir in members):
-            run_claimed(members)
-    complain([runs.load(workdir) for _, workdir in members])
+            refused = run_claimed(members)
+    complain(refused, [runs.load(workdir) for _, workdir in members if workdir not in refused])
 
 
-def run_claimed(members: Sequence[tuple[ConfigDict, Path]]) -> None:
-    """`run` in workdirs that are held."""
-    first, studies = None, []
+def run_claimed(members: Sequence[tuple[ConfigDict, Path]]) -> dict[Path, BadInput]:
+    """`run` in workdirs that are held. Returns: the studies that cannot be, by workdir, and why."""
+    first, studies, refused = None, [], {}
     for config, workdir in members:
         timings = Timings(workdir / ".timings.json")
         first = first or study.load(frozen(config), timings)
         loaded = first._replace(config=frozen(config))
-        planned, place = study.begin(loaded, config, workdir, timings)
+        try:
+            planned, place = study.begin(loaded, config, workdir, timings)
+        except BadInput as error:
+            refused[workdir] = error
+            logging.error("%s is left out: %s", workdir, error)
+            continue
         studies.append(Study(loaded, planned, place, study.generate(loaded, planned, place)))
-    for one, diverged in zip(studies, classify(studies), strict=True):
+    for one, diverged in zip(studies, classify(studies) if studies else (), strict=True):
         if not study.is_whole(one.place.workdir):
             study.write(one.loaded, one.planned, one.added, diverged, one.place)
+    return refused
 
 
 def classify(studies: Sequence[Study]) -> list[dict[Stage, HowDiverged]]:
@@ -135,8 +144,12 @@ def moved(fit: Fit, one: Study, offset: int, table: Table) -> Fit:
     return fit._replace(**rows, groups=groups, overrides=overrides)
 
 
-def complain(found: Sequence[runs.Run]) -> None:
-    """Errors: errors.Diverged where arms of studies diverged."""
+def complain(refused: dict[Path, BadInput], found: Sequence[runs.Run]) -> None:
+    """Errors: BadInput where studies cannot be; else errors.Diverged where arms of them diverged."""
+    if refused:
+        [(first, error), *others] = refused.items()
+        lines = [line for workdir, one in others for line in (f"{workdir}: {one}", *one.details)]
+        raise BadInput(f"{first}: {error}", [*error.details, *lines])
     told = []
     for one in found:
         try:

@@ -356,6 +356,7 @@ def package(tmp_path, monkeypatch):
     (folder / "whole.py").write_text("CONDITIONAL = False\ndef init(): ...\ndef step(): ...\ndef sample(): ...\n")
     (folder / "half.py").write_text("CONDITIONAL = False\ndef init(): ...\n")
     (folder / "broken.py").write_text("import nowhere_to_be_found\n")
+    (folder / "ends.py").write_text("raise SystemExit\n")
     (folder / "arms.py").write_text("from os.path import join\ndef half(plan): ...\ndef _part(plan): ...\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
@@ -394,6 +395,7 @@ def test_a_function_is_found_by_its_word_or_path(package):
         ("mylab.arms.join", "config.arms='mylab.arms.join' is not known here; mylab.arms has half"),
         ("mylab.legs.half", "config.arms='mylab.legs.half': there is no module mylab.legs here; give package.module"),
         ("mylab.broken.half", "config.arms='mylab.broken.half': mylab.broken cannot be imported: ModuleNotFoundError"),
+        ("mylab.ends.half", "config.arms='mylab.ends.half': mylab.ends cannot be imported: SystemExit"),
     ):
         with pytest.raises(BadInput) as caught:
             lookup.function("mylab.arms", word, "config.arms")

@@ -290,12 +290,13 @@ def test_a_port_in_use(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_coordinator_that_cannot_be_reached(tmp_path, monkeypatch):
+def test_a_coordinator_that_cannot_be_reached(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(meeting, "PATIENCE", 1.0)
     place = f"127.0.0.1:{free_port()}"
     flags = ["--config=configs/demo.py", f"--distributed={place},2,1", f"--workdir={tmp_path / 'run'}"]
     [line] = error_of(call(main.main, *flags), 2)
     assert line.startswith(f"--distributed: the coordinator {place} cannot be reached (")
+    assert f"process 1 of 2 waits for the others, at {place}, for 1 s at most" in caplog.text
 
 
 def test_processes_that_do_not_come(tmp_path, monkeypatch):

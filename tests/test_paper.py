@@ -10,6 +10,7 @@ from experiments.paper import __main__ as command
 from experiments.paper import page
 from pneumojax import config as configs
 from pneumojax import loop, paper
+from pneumojax.errors import Diverged
 from pneumojax.gan.drawing import Recipe
 
 SMALL = {  # one trial of the shrunk demo, with pictures that AlexNet takes
@@ -57,6 +58,21 @@ def test_no_config_is_one_line():
     assert "--config is missing" in error_of(call(command.main), 2)[0]
 
 
+def test_it_says_which_network_is_run_and_one_that_diverges_holds_up_no_other(tmp_path, monkeypatch, capsys):
+    def run(config, workdir):
+        if workdir.name == "squeezenet":
+            raise Diverged(f"{workdir}: diverged", ["trial 0"])
+
+    monkeypatch.setattr(command.study, "run", run)
+    monkeypatch.setattr(command.runs, "load", lambda workdir: workdir)
+    monkeypatch.setattr(command.page, "write", lambda found, folder: None)
+    line, *details = error_of(call(command.main, "--config=configs/demo.py", f"--workdir={tmp_path}"), 3)
+    assert line == f"{tmp_path}: 1 of 4 networks' runs diverged in part"
+    assert details == [f"{tmp_path}/squeezenet: diverged", "trial 0"]
+    told = [f"{network}, network {number} of 4" for number, network in enumerate(paper.TABLE_1, 1)]
+    assert capsys.readouterr().out.splitlines() == [*told, f"{tmp_path}/paper.html"]
+
+
 def test_the_page_has_the_papers_figures_beside_ours(tmp_path):
     run = run_of(tmp_path / "run", answers_of())
     page.write({"alexnet": run, "resnet18": run}, tmp_path)
@@ -82,6 +98,14 @@ def test_the_page_has_the_papers_figures_beside_ours(tmp_path):
     assert "configs/wu2020.py" in third["Wu 2020"][0][1]
     note = page.table("Table 1", "", paper.TABLE_1_COLUMNS, paper.TABLE_1, {"squeezenet": run})["blocks"][-1]["note"]
     assert note == "Misprints in the paper, and what its matrices prove: SqueezeNet, accuracy: 94.7."
+
+
+def test_the_page_names_who_has_diverged(tmp_path):
+    run = run_of(tmp_path / "run", answers_of())
+    run.results["protocols"]["clean"]["with_gan"]["diverged"] = {"trial": 1, "step": 2, "metric": "loss"}
+    page.write({"squeezenet": run}, tmp_path)
+    title = run.results["protocols"]["clean"]["with_gan"]["title"]
+    assert f"<b>Diverged:</b> SqueezeNet, clean, {title}, trial 1." in (tmp_path / "paper.html").read_text()
 
 
 @pytest.mark.slow

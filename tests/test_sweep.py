@@ -120,6 +120,7 @@ def test_what_is_no_sweep_is_one_line_and_nothing_is_written(tmp_path, given, to
         ("def sweep():\n    return [{'seed': 1}, 2]", "", "sweep() yields 2; give flat dicts of field and value"),
         ("def sweep():\n    yield from ()", "", "sweep() yields nothing"),
         ("def sweep():\n    yield {'seed': 1 / 0}", "", "sweep() cannot be used: ZeroDivisionError"),
+        ("def sweep():\n    raise SystemExit(0)", "", "cannot be used: RuntimeError: it ends the process by exit(0)"),
         ("def sweep():\n    yield {}", ":rates", "sweep_rates() cannot be used: AttributeError"),
     ],
 )
@@ -140,6 +141,15 @@ def test_a_file_yields_fields_and_sees_other_configs(tmp_path):
     found = members.members("configs/demo.py", ["--config.seed=5"], f"{tmp_path}/mine.py:rates")
     assert [one.config["classifier.learning_rate"] for one in found] == [1e-3, 1e-2]
     assert all((one.config["seed"], one.config["arms"]) == (5, ["without_gan"]) for one in found)
+
+
+def test_the_base_is_read_once_whatever_the_number_of_members(tmp_path):
+    (tmp_path / "base.py").write_text(
+        "from pathlib import Path\nfrom configs import demo\n\nget_config = demo.get_config\n"
+        "with Path(__file__).with_name('read').open('a') as file:\n    file.write('once ')\n"
+    )
+    assert len(members.members(f"{tmp_path}/base.py", [], "seed=0,1,2")) == 3
+    assert (tmp_path / "read").read_text() == "once "
 
 
 def test_the_id_follows_from_the_config_alone():
@@ -171,6 +181,22 @@ def test_a_member_that_fails_or_is_killed_is_named_and_alone_run_again(tmp_path,
     runs.error_of(sweep(out, "seed=0,2,3,1"), 137)
     assert {seed: len(lines) for seed, lines in attempts(out).items()} == {0: 1, 2: 2, 3: 2, 1: 1}
     assert states(out)[2].name == "whole"
+
+
+def test_a_member_that_was_killed_is_not_blamed_for_the_error_of_an_earlier_attempt(tmp_path):
+    found = ledger.sweep_of(tmp_path, "configs/demo.py", [], members.members("configs/demo.py", [], "seed=0"))
+    [entry] = found.entries
+    ledger.begin(found, entry)
+    ledger.log_of(found, entry).write_text("error: config.data.dir='gone' is not a directory\nstep 2/6\n")
+    told = {}
+    for code in (2, 137, 1):
+        ledger.end(found, entry, code)
+        told[code] = ledger.state_of(found, entry).error
+    assert told == {
+        2: "error: config.data.dir='gone' is not a directory",
+        137: "ended by SIGKILL, its last line: step 2/6",
+        1: "step 2/6",
+    }
 
 
 def test_the_exit_code_is_that_of_the_worst_member(tmp_path, fake):
@@ -295,6 +321,8 @@ def test_the_page_can_be_written_at_any_time_of_any_score(tmp_path, fake):
     )
     assert "is not the folder of a sweep" in runs.error_of(runs.call(main, f"--out={tmp_path}", "--report"), 2)[0]
     assert "--report takes" in runs.error_of(runs.call(main, f"--out={out}", "--report", "--jobs=2"), 2)[0]
+    assert "--report takes" in runs.error_of(runs.call(main, f"--out={out}", "--report", "--together"), 2)[0]
+    assert "--wait is of --slurm" in runs.error_of(sweep(out, "seed=0,2,1", "--wait"), 2)[0]
 
 
 def point(seed: int, low: float, high: float, state: str = "whole") -> page.Point:
@@ -396,12 +424,15 @@ def test_slurm_that_is_not_there_or_refuses_is_one_line(tmp_path, fake_slurm, mo
     (fake_slurm / "sbatch").write_text("#!/bin/bash\necho 'sbatch: error: invalid partition' >&2; exit 1")
     error, *details = runs.error_of(sweep(tmp_path / "out", "seed=0", "--slurm=-p gone"), 2)
     assert ("mend --slurm='-p gone'" in error, details) == (True, ["sbatch: error: invalid partition"])
+    for flag, folder, options in (("--out", "a\nb", ""), ("--slurm", "other", "--comment='a\nb'")):
+        line, *_ = runs.error_of(sweep(tmp_path / folder, "seed=0", f"--slurm={options}"), 2)
+        assert (line.startswith(f"{flag}="), "leave the line end out" in line) == (True, True)
     assert "close the quote" in runs.error_of(sweep(tmp_path / "out", "seed=0", "--slurm='"), 2)[0]
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BadInput, match="there is no sbatch here"):
         slurm.check_here()
-    assert "there is no sbatch here" in runs.error_of(sweep(tmp_path / "other", "seed=0", "--slurm"), 2)[0]
-    assert not (tmp_path / "other").exists()
+    assert "there is no sbatch here" in runs.error_of(sweep(tmp_path / "third", "seed=0", "--slurm"), 2)[0]
+    assert not (tmp_path / "third").exists()
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """Studies that share a program end as they do alone."""
 
 import json
+import resource
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +18,9 @@ from experiments.sweep import ledger, local, one_program
 from experiments.sweep.__main__ import main
 from experiments.sweep.members import members as members_of
 from pneumojax import classify, config, loop, models, pretrained, run, together
+from pneumojax.errors import BadInput
+from pneumojax.jobs import Job, groups, place_of
+from pneumojax.stage import Stage
 
 ONE = ("--config.trials=(0,)", "--config.protocols=('clean',)", "--config.arms=('without_gan','with_gan')")
 
@@ -68,6 +73,42 @@ def test_whole_networks_end_in_the_bits_of_runs_alone_whatever_their_seeds_and_r
         assert runs.bits(alone) == runs.bits(both[number][1])
     assert len({json.dumps(runs.bits(workdir)) for _, workdir in both}) == 3
     together.run(both)  # finds them whole
+
+
+@pytest.mark.slow
+def test_a_study_that_cannot_be_is_named_and_the_others_go_on(tmp_path, tiny_flags, single):
+    """No split can be drawn by seed 10. The other study was killed before it wrote its results."""
+    flags = [*tiny_flags, "--config.trials=(0,)"]
+    both = members(flags, tmp_path, "--config.seed=10", "--config.seed=0")
+    shutil.copytree(single(0), both[1][1])
+    (both[1][1] / "results.json").unlink()
+    with pytest.raises(BadInput, match=f"{both[0][1]}: the test part of a split has no NORMAL image"):
+        together.run(both)
+    assert runs.bits(both[1][1]) == runs.bits(single(0))
+    assert not (both[0][1] / "config.json").exists()
+
+
+def test_a_job_of_several_runs_is_told_with_its_run(tmp_path):
+    jobs = [
+        Job(Stage(0, "clean", arm="without_gan"), None, np.zeros((2, 3)), None, place_of(tmp_path / name))
+        for name in ("one", "other")
+    ]
+    one, other = groups(jobs, together=False)
+    assert other.told(jobs) == ("job 2 of 2, other/trial0/clean/without_gan", 6)
+    assert one.told(jobs[:1])[0] == "job 1 of 1, trial0/clean/without_gan"
+
+
+def test_a_program_of_many_members_may_open_as_many_files_as_the_system_allows(tmp_path, monkeypatch):
+    """Each member holds three, and shells allow 1,024."""
+    ledger.claim(ledger.sweep_of(tmp_path, "configs/demo.py", [], members_of("configs/demo.py", [], "seed=0")))
+    before, found = resource.getrlimit(resource.RLIMIT_NOFILE), []
+    monkeypatch.setattr(together, "run", lambda _: found.append(resource.getrlimit(resource.RLIMIT_NOFILE)))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[0] // 2, before[1]))
+    try:
+        assert runs.call(one_program.main, tmp_path) == (0, "")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert found == [(before[1], before[1])]
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, logging
+from absl import app
 from ml_collections import ConfigDict
 
 from experiments.paper import page
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with cli.exit_codes(workdir, "--workdir"):
         diverged = []
         for number, (network, own) in enumerate(configs.items(), 1):
-            logging.info("%s, network %d of %d", network, number, len(configs))
+            cli.show(f"{network}, network {number} of {len(configs)}")
             own.gan.cache = own.gan.cache or str(workdir.absolute() / "gans")
             try:
                 study.run(own, workdir / network)

@@ -34,10 +34,22 @@ def write(found: dict[str, Run], folder: Path) -> None:
         __package__,
         networks=[NETWORKS[name] for name in found],
         missing=[NETWORKS[name] for name in NETWORKS if name not in found],
+        diverged=diverged(found),
         phantoms=any(map(is_phantom, found.values())),
         data=next(iter(found.values())).results["data"],
         sections=sections(found),
     )
+
+
+def diverged(found: dict[str, Run]) -> list[str]:
+    """The arms that have lost trials, a line each: whose rows are of the others, or are not there."""
+    return [
+        f"{NETWORKS[name]}, {protocol}, {arm['title']}, trial {arm['diverged']['trial']}"
+        for name, run in found.items()
+        for protocol, arms in run.results["protocols"].items()
+        for arm in arms.values()
+        if "diverged" in arm
+    ]
 
 
 def sections(found: dict[str, Run]) -> list[dict]:

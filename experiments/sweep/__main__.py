@@ -10,11 +10,9 @@ from collections.abc import Sequence
 
 from experiments.sweep import by_submitit, ledger, local, members, one_program, page, slurm, table
 from experiments.sweep.ledger import Entry, State, Sweep
-from pneumojax import checkpoint, cli
+from pneumojax import checkpoint, cli, progress
 from pneumojax.errors import BadInput, StudyError
 from pneumojax.names import printable
-
-MILDER = (4, 2, 3)  # exit codes that are named errors, the worst first; any other is a crash or a kill, and worse
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,10 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 or options.slurm is not None
                 or options.submitit
                 or options.jobs
+                or options.together
+                or options.wait
             ):
                 raise BadInput("--report takes --out, --score, --protocol, --arm and --part; leave the others out")
         else:
-            found = members.members(*required(options, overrides))
+            asked_for = required(options, overrides)
+            with progress.shown():
+                found = members.members(*asked_for)
     with cli.exit_codes(options.out, "--out"):
         if options.report:
             sweep = ledger.read(options.out)
@@ -99,6 +101,8 @@ def required(options, overrides: Sequence[str]) -> tuple[str, Sequence[str], str
         raise BadInput("--together runs members as one program on this machine; leave --slurm and --jobs out")
     if options.submitit is not None and (options.slurm is not None or options.jobs):
         raise BadInput("--submitit has its own options; leave --slurm and --jobs out")
+    if options.wait and options.slurm is None and options.submitit is None:
+        raise BadInput("--wait is of --slurm and --submitit; on this machine it stays anyway, leave it out")
     if options.submitit is not None:
         by_submitit.parsed(options.submitit)
     for name, example in (("config", "configs/demo.py"), ("sweep", "'seed=0,1,2'")):
@@ -161,12 +165,12 @@ def conclude(sweep: Sweep, states: Sequence[tuple[Entry, State]]) -> None:
     if not failed and not diverged:
         return
     codes = [1 if state.code is None else state.code for _, state in failed] or [3]
-    crashed = [code for code in codes if code not in MILDER]
+    crashed = [code for code in codes if code not in ledger.MILDER]
     what = f"{len(failed)} of {len(states)} members are not whole; the same command runs them again, and no others"
     if not failed:
         what = f"{len(diverged)} of {len(states)} members diverged; all else is whole"
     error = StudyError(f"{sweep.out}: {what}", [why(sweep, *one) for one in failed or diverged])
-    error.exit_code = max(crashed) if crashed else next(code for code in MILDER if code in codes)
+    error.exit_code = max(crashed) if crashed else next(code for code in ledger.MILDER if code in codes)
     raise error
 
 

@@ -1,6 +1,7 @@
 """sweep.json, which says what the members of a sweep are, and how far each is, read from its files alone."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pneumojax.errors import BadInput
 
 SCHEMA = 1
 TAIL = 2**16  # bytes of a log that are searched for why a member ended
+MILDER = (4, 2, 3)  # exit codes that are named errors, the worst first; any other is a crash or a kill, and worse
 STOPPED = (130, 143)  # exit codes of a member that was told to end and has saved its state
 DONE = ("whole", "diverged")  # states of members that need not be run
 
@@ -145,18 +147,32 @@ def state_of(sweep: Sweep, entry: Entry) -> State:
         code = int(exit_of(sweep, entry).read_text())
     except (OSError, ValueError):
         return State("begun" if log_of(sweep, entry).exists() else "waiting")
-    return State("stopped" if code in STOPPED else "failed", code, last_words(log_of(sweep, entry)))
+    words = last_words(log_of(sweep, entry), named=code in MILDER)
+    if code > 128 and code not in STOPPED:
+        words = f"ended by {signal_of(code)}, its last line: {words}"
+    return State("stopped" if code in STOPPED else "failed", code, words)
 
 
-def last_words(log: Path) -> str:
-    """The last `error:` line of a log, or its last line; '' where there is none."""
+def signal_of(code: int) -> str:
+    """The signal that an exit code above 128 tells of."""
+    try:
+        return signal.Signals(code - 128).name
+    except ValueError:
+        return f"signal {code - 128}"
+
+
+def last_words(log: Path, named: bool) -> str:
+    """The last line of a log, or its last `error:` line where the attempt has ended with one; '' where there is none.
+
+    A log has earlier attempts as well, whose errors are none of one that was killed.
+    """
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - TAIL))
             lines = [line for line in file.read().decode(errors="backslashreplace").splitlines() if line.strip()]
     except OSError:
         return ""
-    errors = [line for line in lines if line.startswith("error:")]
+    errors = [line for line in lines if named and line.startswith("error:")]
     return (errors or lines or [""])[-1].strip()
 
 

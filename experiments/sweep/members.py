@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pneumojax import config as configs
-from pneumojax import lookup
+from pneumojax import lookup, progress
 from pneumojax.errors import BadInput, describe
 
 FILE = re.compile(r"(?P<path>.+\.py)(:(?P<name>\w+))?")
@@ -39,12 +39,12 @@ def members(config: str, overrides: Sequence[str], sweep: str) -> list[Member]:
     file = None if GRID.match(sweep) else FILE.fullmatch(sweep)
     wanted = of_file(file["path"], file["name"]) if file else of_grid(sweep)
     fixed = {word.partition("=")[0].removeprefix("--config.") for word in overrides}
-    found: dict[str, Member] = {}
-    for number, fields in enumerate(wanted, 1):
+    base, found = configs.read(config), {}
+    for number, fields in enumerate(progress.over(wanted, "members", len(wanted), unit="members"), 1):
         if both := sorted(fixed & fields.keys()):
             raise BadInput(f"config.{both[0]} is swept and set for all members as well; leave one of them out")
         flags = tuple(f"--config.{field}={text}" for field, text in fields.items())
-        loaded = configs.load(config, [*overrides, *flags])
+        loaded = configs.completed(base, [*overrides, *flags])
         own = configs.flat(json.loads(loaded.to_json()))
         one = Member(id_of(own), flags, tuple(fields), own)
         if one.id in found:

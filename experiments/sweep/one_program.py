@@ -9,6 +9,7 @@ from pneumojax import runtime
 if __name__ == "__main__":
     runtime.configure()  # before anything imports jax
 
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,8 @@ def groups(sweep: Sweep) -> list[list[Entry]]:
 def main(arguments: Sequence[str]) -> None:
     """Runs members of a sweep in this process."""
     cli.show_log()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each member holds three files, and 1,024 are often few
     out, *ids = arguments
     with cli.exit_codes(Path(out), "--out"):
         sweep = ledger.read(Path(out))

@@ -124,7 +124,10 @@ def largest_array() -> int:
 
 
 def script_of(sweep: Sweep, entries: Sequence[Entry], options: str, at_once: int | None) -> str:
-    """The batch script; its elements are the members, in order. Errors: BadInput for options with an open quote."""
+    """The batch script; its elements are the members, in order.
+
+    Errors: BadInput for options with an open quote, and for line ends, which would end a comment of the script.
+    """
     out = os.path.abspath(sweep.out)
     cases = [
         f"  {number}) workdir={shlex.quote(f'{out}/{one.id}')}; set -- {shlex.join(ledger.command_of(sweep, one))} ;;"
@@ -134,10 +137,13 @@ def script_of(sweep: Sweep, entries: Sequence[Entry], options: str, at_once: int
         given = shlex.join(shlex.split(options))
     except ValueError as error:
         raise BadInput(f"--slurm={options!r}: {describe(error)}; close the quote") from error
+    for flag, text in (("--out", out), ("--slurm", given)):
+        if "\n" in text:
+            raise BadInput(f"{flag}={text!r}: sbatch reads it line by line; leave the line end out")
     return SCRIPT.format(
         out=shlex.quote(out),
         array=f"0-{len(entries) - 1}" + (f"%{at_once}" if at_once else ""),
-        logs=shlex.quote(f"{out}/slurm/%A_%a.txt"),
+        logs=shlex.quote(f"{out.replace('%', '%%')}/slurm/%A_%a.txt"),
         options=f"#SBATCH {given}" if given else "",
         cases="\n".join(cases),
         restarts=RESTARTS,
