@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import pkgutil
+import sys
 
 import flax.linen as nn
 import jax
@@ -335,6 +336,16 @@ def test_predict_writes_a_picture_an_image_whatever_its_name(probed, tmp_path, c
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [float(row["integrated_all_anew"]) for row in rows] == [
         one["explanation"]["integrated"]["all"] for one in told
+    ]
+
+
+def test_a_kill_while_maps_are_drawn_loses_no_answer(probed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(predict, "explained", lambda *_: sys.exit(9))
+    folder = written(tmp_path / "set", "a.png", "b.png")
+    arguments = (f"--workdir={probed}", f"--classifier={PROBE}", f"--explain={tmp_path / 'maps'}", folder)
+    assert call(predict.main, *arguments)[0] == 9
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [
+        str(folder / name) for name in ("a.png", "b.png")
     ]
 
 
