@@ -54,8 +54,11 @@ def triple(image: np.ndarray, explained: Explained, said: str) -> np.ndarray:
 
     def compose(planes: Sequence[np.ndarray]) -> np.ndarray:
         picture = pictures.tiled(np.stack(planes), len(planes))
-        picture = pictures.captioned(picture, f"with that of head/all drawn anew: {found}", f"head/all anew: {found}")
-        picture = pictures.captioned(picture, " | ".join(["image", *(METHODS[method] for method in own)]))
+        picture = pictures.captioned(
+            picture, f"with that of head/all drawn anew: {found}", f"head/all anew: {found}", ""
+        )
+        names = " | ".join(["image", *(METHODS[method] for method in own)])
+        picture = pictures.captioned(picture, names, names.removesuffix(" gradients"))
         return pictures.captioned(picture, said)
 
     return in_colour(compose, tiles)
@@ -63,7 +66,7 @@ def triple(image: np.ndarray, explained: Explained, said: str) -> np.ndarray:
 
 def plain(value: float | None) -> str:
     """'0.12'; a dash where a map is the same everywhere."""
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else f"{value:z.2f}"
 
 
 def sheet(tiles: Sequence[np.ndarray]) -> np.ndarray:

@@ -311,6 +311,16 @@ def test_a_cell_has_both_estimands(run, older):
     assert "made before it was computed" in scores.section(older)["blocks"][0]["note"]
 
 
+def test_one_trial_has_no_deviation_and_no_gan_is_named_where_none_was_trained(run, tmp_path):
+    one = run_of(tmp_path, [p for p in answers_of() if p.trial == 0])
+    first = scores.section(one)["blocks"][1]["table"]["rows"][0]["cells"][0][0]
+    assert re.fullmatch(r"\d+\.\d", first)
+    assert " ± " in scores.section(run)["blocks"][1]["table"]["rows"][0]["cells"][0][0]
+    assert "GAN: <code>" not in page_of(one)
+    one.results["gan"]["losses"] = {"trial0/clean/gan_normal/d_loss": {"step": 1, "value": 1.0}}
+    assert "GAN: <code>dcgan</code>" in page_of(one)
+
+
 def page_of(run) -> str:
     report.write(run, run.workdir)
     return (run.workdir / "report.html").read_text()

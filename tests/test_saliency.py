@@ -269,6 +269,7 @@ def test_the_page_shows_the_worst_errors_and_right_answers_of_one_network(whole,
     ]
     for row, one in zip(table["rows"], told["images"], strict=True):
         assert row["cells"][3][0] == overlays.plain(one["integrated"]["head"])
+        assert [cell == ("–",) for cell in row["cells"][1:3]] == [value is None for value in one["grad_cam"].values()]
         assert {*one["integrated"]} == {*one["grad_cam"]} == {*saliency.DRAWN}
     report.write(done, tmp_path)
     assert "Where a network looks" in (tmp_path / "report.html").read_text()
