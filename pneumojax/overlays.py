@@ -43,7 +43,7 @@ def blended(image: np.ndarray, colour: np.ndarray, share: np.ndarray) -> np.ndar
 def triple(image: np.ndarray, explained: Explained, said: str) -> np.ndarray:
     """An image, Grad-CAM and integrated gradients over it, side by side below what is said of it.
 
-    Above each map stands its rank correlation with that of the network with its head, and with all of it, drawn anew.
+    Where there is room, their rank correlations with those of the network whose head, and all of it, was drawn anew.
     """
     tiles = [np.repeat(image[..., None], 3, -1), signed(image, explained.integrated.values)]
     if explained.grad_cam:
