@@ -67,8 +67,7 @@ def of_classifier(run: Run, name: str) -> Subject:
     """
     stages = {stage.name: stage for stage in run.stages()}
     if name not in stages:
-        there = f"give --classifier={' or '.join(stages)}" if stages else "all of them diverged"
-        raise BadInput(f"{run.workdir} has no classifier {name!r}; {there}")
+        raise BadInput(f"{run.workdir}{run.lacks(name)}")
     system = systems.load(run.config.system.name)
     if not hasattr(system, "exported"):
         what = f"the system {run.config.system.name} keeps no network whose logits are its answers"

@@ -43,7 +43,7 @@ def blended(image: np.ndarray, colour: np.ndarray, share: np.ndarray) -> np.ndar
 def triple(image: np.ndarray, explained: Explained, said: str) -> np.ndarray:
     """An image, Grad-CAM and integrated gradients over it, side by side below what is said of it.
 
-    Above each map stands its rank correlation with that of the network with its head, and with all of it, drawn anew.
+    Where there is room, their rank correlations with those of the network whose head, and all of it, was drawn anew.
     """
     tiles = [np.repeat(image[..., None], 3, -1), signed(image, explained.integrated.values)]
     if explained.grad_cam:
@@ -54,8 +54,11 @@ def triple(image: np.ndarray, explained: Explained, said: str) -> np.ndarray:
 
     def compose(planes: Sequence[np.ndarray]) -> np.ndarray:
         picture = pictures.tiled(np.stack(planes), len(planes))
-        picture = pictures.captioned(picture, f"with that of head/all drawn anew: {found}", f"head/all anew: {found}")
-        picture = pictures.captioned(picture, " | ".join(["image", *(METHODS[method] for method in own)]))
+        picture = pictures.captioned(
+            picture, f"with that of head/all drawn anew: {found}", f"head/all anew: {found}", ""
+        )
+        names = " | ".join(["image", *(METHODS[method] for method in own)])
+        picture = pictures.captioned(picture, names, names.removesuffix(" gradients"))
         return pictures.captioned(picture, said)
 
     return in_colour(compose, tiles)
@@ -63,7 +66,7 @@ def triple(image: np.ndarray, explained: Explained, said: str) -> np.ndarray:
 
 def plain(value: float | None) -> str:
     """'0.12'; a dash where a map is the same everywhere."""
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else f"{value:z.2f}"
 
 
 def sheet(tiles: Sequence[np.ndarray]) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 import errno
 import functools
+import glob
 import os
+import platform
 import shutil
 import stat
 from contextlib import contextmanager
@@ -88,14 +90,32 @@ def check_new(folder: Path, flag: str = "--out") -> None:
         raise BadInput(f"{folder} holds files already; choose another {flag} or empty it")
 
 
+def is_running(process: int) -> bool:
+    """Whether there is a process of that number on this machine, whoever's it is."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 @contextmanager
 def new_folder(folder: Path, flag: str = "--out"):
     """A folder to fill under a temporary name beside it, which is then renamed: it appears whole or not at all.
 
+    What a killed command left there under such a name is removed, where no process of that number is on this machine.
+
     Errors: BadInput as `check_new` has it; OSError where it cannot be written.
     """
     check_new(folder, flag)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    name = f".{folder.name}.{platform.node()[:12]}"
+    for left in folder.parent.glob(f"{glob.escape(name)}-*.partial"):
+        number = left.name.removeprefix(f"{name}-").removesuffix(".partial")
+        if number.isdecimal() and not is_running(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
+    partial = folder.with_name(f"{name}-{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
         yield partial

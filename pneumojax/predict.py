@@ -72,7 +72,7 @@ def chosen(run: Run, wanted: Sequence[str]) -> list[Stage]:
     found = {one: [name for name in stages if name == one or fnmatch.fnmatchcase(name, one)] for one in wanted}
     for one, names in found.items():
         if not names:
-            raise BadInput(f"{run.workdir} has no classifier {one!r}; give one of {', '.join(stages)}")
+            raise BadInput(f"{run.workdir}{run.lacks(one)}")
     return [stage for name, stage in stages.items() if any(name in names for names in found.values())]
 
 
@@ -237,15 +237,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         readable, pixels, bad = decoded(run, images)
         found = answers(run, asked, first, readable, pixels, point)
         forms.say(found)
+        if not (options.json or options.csv):  # before the maps: a kill while they are drawn loses no answer
+            rows = ((escaped(one["file"]), escaped(one["class"]), f"{one['probability']:.4f}") for one in found.images)
+            cli.show(*map("\t".join, rows))
         if options.explain and readable:
             found = explained(run, found, first.opened, pixels, options.explain)
         if options.json:
             cli.show(forms.as_json(found))
         elif options.csv:
             cli.show(*forms.as_csv(found).splitlines())
-        else:
-            rows = ((escaped(one["file"]), escaped(one["class"]), f"{one['probability']:.4f}") for one in found.images)
-            cli.show(*map("\t".join, rows))
         if bad:
             rest = "the others are above" if readable else "nothing is said"
             raise BadInput(f"{len(bad)} of {len(images)} images cannot be read; {rest}", bad)

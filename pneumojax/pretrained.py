@@ -7,6 +7,7 @@ converts once into an Orbax checkpoint, which is read without torch. Without `--
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -160,7 +161,7 @@ def of_folder(folder: Path, name: str, allow_missing: Sequence[str] = ()) -> tup
 
     Errors: BadInput as `restore` and `check_export` have them.
     """
-    if (folder / "weights.json").exists() or not (folder / EXPORTED).exists():
+    if (folder / "weights.json").exists() or not os.path.lexists(folder / EXPORTED):
         return restore(folder, name), {}
     record = check_export(folder, name)
     if lacks := [one for one in record.get("lacks", ()) if one not in allow_missing]:
@@ -200,7 +201,7 @@ def check_export(folder: Path, name: str) -> dict:
     if fields:
         said = ", ".join(f"{shown(field)}={shown(value)}" for field, value in fields.items())
         raise BadInput(f"{folder} holds a {name} with {said}; weights are taken for one as it was published")
-    if digest and hash_of(folder / EXPORTED) != digest:
+    if digest and (folder / EXPORTED).exists() and hash_of(folder / EXPORTED) != digest:
         raise BadInput(f"{folder} is damaged: {EXPORTED} is not as it was written; export the run again")
     return record if kind else {}
 

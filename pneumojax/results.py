@@ -139,5 +139,6 @@ def data_of(loaded, planned) -> dict:
         "skipped": list(images.skipped),
         "left_out": images.left_out,
         "gray": images.gray,
+        "shape": {"image_size": config.model.image_size, "fit": config.data.fit},
         "fingerprint": data.fingerprint(images),
     }

@@ -40,15 +40,25 @@ class Run(NamedTuple):
         """The ARM of a classifier."""
         return self.results["protocols"][stage.protocol][stage.arm]
 
-    def stages(self) -> list[Stage]:
-        """The classifiers that can be used."""
+    def classifiers(self) -> list[tuple[Stage, dict]]:
+        """All of them, each with its TRIAL."""
         return [
-            Stage(trial["trial"], protocol, arm=name, **{seed: trial.get(seed, 0) for seed in resulting.SEEDS})
+            (Stage(trial["trial"], protocol, arm=name, **{seed: trial.get(seed, 0) for seed in resulting.SEEDS}), trial)
             for protocol, arms in self.results["protocols"].items()
             for name, arm in arms.items()
             for trial in arm["trials"]
-            if "diverged" not in trial
         ]
+
+    def stages(self) -> list[Stage]:
+        """The classifiers that can be used."""
+        return [stage for stage, trial in self.classifiers() if "diverged" not in trial]
+
+    def lacks(self, name: str) -> str:
+        """Why a classifier of that name cannot be used, as the end of a sentence on the run, and which can be."""
+        how = next((trial.get("diverged") for stage, trial in self.classifiers() if stage.name == name), None)
+        why = f": {name} diverged ({how['metric']} after step {how['step']})" if how else f" has no classifier {name!r}"
+        there = ", ".join(stage.name for stage in self.stages())
+        return f"{why}; give one of {there}" if there else f"{why}; all of them diverged"
 
 
 def load(workdir: Path | str, results: dict | None = None) -> Run:
@@ -82,11 +92,13 @@ def load(workdir: Path | str, results: dict | None = None) -> Run:
 
 def said_twice(config: FrozenConfigDict, results: dict) -> dict[str, tuple]:
     """Fields of a config that results.json tells as well: field → (of the config, of the results)."""
-    known, gray = results["data"], results["data"].get("gray", {})
+    known, gray, shape = results["data"], results["data"].get("gray", {}), results["data"].get("shape", {})
     return {
         "protocols": (sorted(config.protocols), sorted(results["protocols"])),
         "data.name": (config.data.name, known["name"]),
         "data.classes": (list(config.data.classes), known["classes"]),
+        "data.fit": (config.data.fit, shape.get("fit", config.data.fit)),
+        "model.image_size": (config.model.image_size, shape.get("image_size", config.model.image_size)),
         "data.window": (config.data.window, gray.get("window", config.data.window)),
         "gan.name": (config.gan.name, results["gan"]["name"]),
         "model.name": (config.model.name, results["model"]),
@@ -267,16 +279,11 @@ def comparable(run: Run) -> dict[str, Any]:
 
 def complain(run: Run) -> None:
     """Errors: errors.Diverged where an arm of a whole run diverged."""
-    found = [
-        (f"trial {trial['trial']}, {protocol}, {name}", trial["diverged"])
-        for protocol, arms in run.results["protocols"].items()
-        for name, arm in arms.items()
-        for trial in arm["trials"]
-        if "diverged" in trial
-    ]
     lines = [
-        f"{what}: {how['metric']} after step {how['step']} (last good checkpoint: {how['checkpoint'] or 'none'})"
-        for what, how in found
+        f"trial {stage.trial}, {stage.protocol}, {stage.arm}: {how['metric']} after step {how['step']} "
+        f"(last good checkpoint: {how['checkpoint'] or 'none'})"
+        for stage, trial in run.classifiers()
+        if (how := trial.get("diverged"))
     ]
     if lines:
         raise errors.Diverged(

@@ -125,8 +125,21 @@ def test_the_data_card_counts_what_lies_where(made, run):
     assert rows["NORMAL"] == [f"{data['class_counts'][0]} images"]
     assert rows["patients"] == [str(data["patients"])]
     clean = run.splits["trials"][0]["clean"]
-    assert rows["train"] == [str(len(clean["train"])), "0"]
-    assert rows["unseen"] == [str(len(clean["unseen"])), "0"]
+    told, columns = run.predictions, ("protocol", "part", "trial", "arm")
+    for part in ("test", "unseen"):
+        own = [
+            row
+            for row, key in enumerate(zip(*map(told.get, columns), strict=True))
+            if key == ("clean", part, 0, "with_gan")
+        ]
+        sick = sum(told["label"][row] for row in own)
+        patients = len({told["patient"][row] for row in own})
+        counts = f"{len(own) - sick} NORMAL, {sick} PNEUMONIA"
+        assert rows[part] == [str(len(clean[part])), "0", str(patients), counts]
+    assert rows["train"][:2] == [str(len(clean["train"])), "0"]
+    tested = {"a": ("p", 0), "b": ("p", 1), "c": ("q", 1)}
+    assert deck.whose(["a", "b", "c", "generated/x"], tested, run) == ["2", "1 NORMAL, 2 PNEUMONIA"]
+    assert deck.whose(["a", "d"], tested, run) == ["not known", "not known"]
     assert rows["source"][0].startswith("drawn by a program")
     assert rows["licence"] == ["not known"]
     assert data["fingerprint"] in rows["fingerprint"][0]

@@ -16,7 +16,7 @@ import safetensors.numpy
 from ml_collections import ConfigDict
 from runs import call, error_of
 
-from pneumojax import checkpoint, classify, conversion, export, interchange, pretrained, sample
+from pneumojax import checkpoint, classify, conversion, export, interchange, predict, pretrained, sample
 from pneumojax import run as runs
 from pneumojax.errors import BadInput
 from pneumojax.gan import dcgan
@@ -329,7 +329,7 @@ WRONG = {
     "trial": (
         [],
         "--classifier=trial9/clean/with_gan",
-        "has no classifier 'trial9/clean/with_gan'; give --classifier=",
+        "has no classifier 'trial9/clean/with_gan'; give one of trial0/clean/",
     ),
     "gan": ([], "--gan=trial9/clean", "'trial9/clean' is no GAN of it; give --gan=trial0/clean/gan_normal or "),
     "several": ([], "--gan=trial0/clean", "is several GANs; give --gan=trial0/clean/gan_normal or trial0/clean/gan_pn"),
@@ -381,6 +381,27 @@ def test_runs_of_another_version_and_systems_without_a_network_are_told(whole, t
     assert not (tmp_path / "o").exists()
 
 
+def test_a_classifier_that_diverged_is_said_to_have(whole, tmp_path):
+    """By export and predict: it is none of those that are listed, and no word that nobody knows."""
+    shutil.copytree(whole, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    results = json.loads((whole / "results.json").read_text())
+    trial = results["protocols"]["clean"]["with_gan"]["trials"][0]
+    trial["diverged"] = {"step": 4, "metric": "loss", "checkpoint": None}
+    checkpoint.write_json(tmp_path / "run/results.json", results)
+    with (whole / "predictions.csv").open() as file:
+        kept = [line for line in file if not line.startswith("clean,with_gan,0,")]
+    (tmp_path / "run/predictions.csv").write_text("".join(kept))
+    words = f"{tmp_path / 'run'}: {NAME} diverged (loss after step 4); give one of trial0/clean/without_gan, "
+    flags = f"--workdir={tmp_path / 'run'}", f"--classifier={NAME}"
+    for ended in (
+        call(export.main, *flags, f"--out={tmp_path / 'out'}"),
+        call(predict.main, *flags, tmp_path / "run/samples"),
+    ):
+        [line] = error_of(ended, 2)
+        assert line.startswith(words)
+        assert NAME not in line.removeprefix(words).split(", ")
+
+
 def changed(folder: Path, copy: Path, **fields) -> Path:
     """An exported folder whose config.json says otherwise."""
     shutil.copytree(folder, copy)
@@ -393,6 +414,9 @@ def test_exported_folders_that_are_no_weights_are_told(folder, generator, tmp_pa
     onnx = changed(folder, tmp_path / "onnx", fields={})
     (onnx / "model.safetensors").write_bytes(b"\x08\x0a\x12\x08jax2onnx" * 9)
     renamed = changed(onnx, tmp_path / "renamed", made_by="another program")
+    loose = changed(folder, tmp_path / "loose", fields={})
+    (loose / "model.safetensors").unlink()
+    (loose / "model.safetensors").symlink_to(tmp_path / "nowhere")
     for one, words in {
         folder: "holds a resnet18 with width=4; weights are taken for one as it was published",
         generator: "holds a generator and no classifier",
@@ -404,6 +428,7 @@ def test_exported_folders_that_are_no_weights_are_told(folder, generator, tmp_pa
             r"without layer4, fc; pass --config\.model\.allow_missing=\"\('layer4', 'fc'\)\", and they start anew"
         ),
         onnx: "is damaged: model.safetensors is not as it was written; export the run again",
+        loose: r"loose/model\.safetensors is not there; give ",
         renamed: r"model\.safetensors begins with .* which is no file of weights",
     }.items():
         with pytest.raises(BadInput, match=words):

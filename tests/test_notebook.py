@@ -1,9 +1,12 @@
 """The notebook of experiments/: as it is committed, and executed on a finished run."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from runs import ROOT, load
+
+from pneumojax.stage import Stage
 
 PATH = ROOT / "experiments/figures.ipynb"
 
@@ -14,6 +17,15 @@ def test_it_is_committed_without_outputs():
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert len(code) > 5
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+def test_a_run_without_curves_has_no_figure_of_them(monkeypatch):
+    """As a probe's, which no step trains."""
+    pandas, pyplot = pytest.importorskip("pandas"), pytest.importorskip("matplotlib.pyplot")
+    monkeypatch.setattr(pyplot, "subplots", lambda *_, **__: pytest.fail("there is nothing to draw"))
+    cells = ["".join(cell["source"]) for cell in json.loads(PATH.read_text())["cells"]]
+    [cell] = [cell for cell in cells if "done.curves" in cell]
+    exec(cell, {"pd": pandas, "plt": pyplot, "Stage": Stage, "done": SimpleNamespace(curves={})})
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from pneumojax import report
 from pneumojax.evaluate.mistakes import mistakes
 from pneumojax.gan import pictures
-from pneumojax.report import answers, cost, forest_plot, matrices, reliability, roc, scores, tables, worst
+from pneumojax.report import answers, contrasts, cost, forest_plot, matrices, reliability, roc, scores, tables, worst
 from pneumojax.stage import Stage
 
 HOSTILE = ("<script>$x$", "_b&\"'")
@@ -36,7 +36,18 @@ def older(run):
     return invented.older(run)
 
 
-# Forest plot
+# Contrasts and the forest plot
+
+
+def test_an_interval_of_a_difference_ends_where_none_can_be_greater(run):
+    """That of three trials by t does not: nobody's accuracy changes by 160 points."""
+    wide = run._replace(results=copy.deepcopy(run.results))
+    for row in wide.results["contrasts"]:
+        row["procedure"]["interval"] = [-1.6, 0.5]
+    assert "[-100.0, +50.0]" in str(contrasts.section(wide)["blocks"][1])
+    assert {tuple(line.procedure) for line in forest_plot.differences_of(wide, "auc")} == {(-100, 50)}
+    heads, rows = (contrasts.section(run)["blocks"][1]["table"][key] for key in ("heads", "rows"))
+    assert {row["lead"][heads.index("score")] for row in rows} == {"accuracy", "AUC"}  # as in every other table
 
 
 def test_a_line_of_the_forest_plot_is_an_estimate_with_both_intervals(run):
@@ -108,6 +119,9 @@ def test_operating_points_are_those_of_the_results(run):
     told = run.results["protocols"]["clean"]["without_gan"]["unseen"]["operating"]["sens90"]
     assert rows[0]["cells"][0][0] == f"{told['threshold']:.3f}"
     assert rows[0]["cells"][2][0] == f"{100 * told['recall_pneumonia']:.1f}"
+    [shown] = [block for block in roc.section(run)["blocks"] if "table" in block]  # predict's are after a temperature
+    assert "probability before temperature" in shown["table"]["heads"]
+    assert "its --threshold takes a name, as sens95, and not these numbers" in roc.section(run)["blocks"][0]["note"]
     assert roc.points_of(run, "paper", "unseen") == {}
     assert "kept from this network" in roc.why_none(run, [("paper", "unseen")])
 
@@ -295,6 +309,16 @@ def test_a_cell_has_both_estimands(run, older):
     table = scores.section(run)["blocks"][1]["table"]
     assert table["rows"][0]["lead"] == ["clean", "without GAN", "test", "3 × 40", "0 of 3"]
     assert "made before it was computed" in scores.section(older)["blocks"][0]["note"]
+
+
+def test_one_trial_has_no_deviation_and_no_gan_is_named_where_none_was_trained(run, tmp_path):
+    one = run_of(tmp_path, [p for p in answers_of() if p.trial == 0])
+    first = scores.section(one)["blocks"][1]["table"]["rows"][0]["cells"][0][0]
+    assert re.fullmatch(r"\d+\.\d", first)
+    assert " ± " in scores.section(run)["blocks"][1]["table"]["rows"][0]["cells"][0][0]
+    assert "GAN: <code>" not in page_of(one)
+    one.results["gan"]["losses"] = {"trial0/clean/gan_normal/d_loss": {"step": 1, "value": 1.0}}
+    assert "GAN: <code>dcgan</code>" in page_of(one)
 
 
 def page_of(run) -> str:

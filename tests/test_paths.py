@@ -352,6 +352,20 @@ def run(whole, tmp_path) -> Path:
     return tmp_path / "run"
 
 
+def test_what_a_killed_command_left_beside_a_new_folder_goes_with_the_next(tmp_path, monkeypatch):
+    """But nothing of one that still runs, of another machine, or for another folder."""
+    monkeypatch.setattr(paths.platform, "node", lambda: "here")
+    gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, check=True, text=True).stdout.strip()
+    kept = {f".out.here-{os.getppid()}.partial", f".out.there-{gone}.partial", f".out2.here-{gone}.partial"}
+    for name in (f".out.here-{gone}.partial", *kept):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "README.md").write_text("half")
+    with paths.new_folder(tmp_path / "out") as partial:
+        (partial / "README.md").write_text("whole")
+    assert {path.name for path in tmp_path.iterdir()} == kept | {"out"}
+    assert (tmp_path / "out/README.md").read_text() == "whole"
+
+
 DAMAGE = {
     "no results": (lambda run: (run / "results.json").unlink(), "results.json: No such file or directory"),
     "a list": (lambda run: (run / "results.json").write_text("[]"), "results.json is damaged"),

@@ -175,6 +175,12 @@ EDITED = {
         "is not that of its results.json",
     ),
     "model is another": ("config.json", lambda c: c["model"].update(name="alexnet"), "is not that of its results.json"),
+    "the size is another": (
+        "config.json",
+        lambda c: c["model"].update(image_size=64),
+        "config.json is not that of its results.json; bring it back",
+    ),
+    "images are padded": ("config.json", lambda c: c["data"].update(fit="pad"), "is not that of its results.json"),
     "groups are a number": ("results.json", lambda r: r["data"].update(gray={"groups": 5}), "results.json is damaged"),
     "gray is a list": ("results.json", lambda r: r["data"].update(gray=[5]), "results.json is damaged"),
     "black is not there": ("results.json", lambda r: r["data"].update(gray={"groups": {"a": {}}}), "is damaged"),

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import pkgutil
+import sys
 
 import flax.linen as nn
 import jax
@@ -268,6 +269,7 @@ def test_the_page_shows_the_worst_errors_and_right_answers_of_one_network(whole,
     ]
     for row, one in zip(table["rows"], told["images"], strict=True):
         assert row["cells"][3][0] == overlays.plain(one["integrated"]["head"])
+        assert [cell == ("–",) for cell in row["cells"][1:3]] == [value is None for value in one["grad_cam"].values()]
         assert {*one["integrated"]} == {*one["grad_cam"]} == {*saliency.DRAWN}
     report.write(done, tmp_path)
     assert "Where a network looks" in (tmp_path / "report.html").read_text()
@@ -335,6 +337,16 @@ def test_predict_writes_a_picture_an_image_whatever_its_name(probed, tmp_path, c
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [float(row["integrated_all_anew"]) for row in rows] == [
         one["explanation"]["integrated"]["all"] for one in told
+    ]
+
+
+def test_a_kill_while_maps_are_drawn_loses_no_answer(probed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(predict, "explained", lambda *_: sys.exit(9))
+    folder = written(tmp_path / "set", "a.png", "b.png")
+    arguments = (f"--workdir={probed}", f"--classifier={PROBE}", f"--explain={tmp_path / 'maps'}", folder)
+    assert call(predict.main, *arguments)[0] == 9
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [
+        str(folder / name) for name in ("a.png", "b.png")
     ]
 
 

@@ -69,6 +69,7 @@ def test_mlflow_takes_a_run_into_a_database(whole, record, tmp_path, monkeypatch
     assert where == uri
     assert client.get_experiment(made.info.experiment_id).name == "x-rays"
     assert (made.info.run_name, made.info.status) == ("whole", "FINISHED")
+    assert made.data.tags == {"mlflow.runName": "whole"}  # not who sends, from where
     assert made.data.params == {name: str(value) for name, value in record.fields.items()}
     assert {name: made.data.metrics[name] for name in record.scores} == pytest.approx(record.scores)
     curve = [(one.step, one.value) for one in client.get_metric_history(of_run, f"{STAGE}/d_loss")]

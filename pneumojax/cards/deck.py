@@ -141,12 +141,30 @@ def data(run: Run, subject, common: dict) -> str:
 
 
 def parts(run: Run, stage) -> Trusted | None:
-    """How many images lie in each part of its trial and protocol, by splits.json."""
+    """How many images lie in each part of its trial and protocol, by splits.json, and of whom, by predictions.csv."""
     record = next((one for one in run.splits["trials"] if one["trial"] == stage.trial), {}).get(stage.protocol, {})
+    columns = (run.predictions[name] for name in ("patient", "label"))
+    known = dict(zip(run.predictions["name"], zip(*columns, strict=True), strict=True))
     rows = [
-        [f"{name} {part}".strip(), str(len(names)), str(sum(one.startswith("generated/") for one in names))]
+        [f"{name} {part}".strip(), str(len(names)), str(sum(map(generated, names))), *whose(names, known, run)]
         for name, own in [("", record), *((key, one) for key, one in record.items() if isinstance(one, dict))]
         for part, names in own.items()
         if isinstance(names, list)
     ]
-    return facts.table(["part", "images", "of which generated"], rows) if rows else None
+    heads = ["part", "images", "of which generated", "patients of the real ones", "classes of the real ones"]
+    return facts.table(heads, rows) if rows else None
+
+
+def generated(name: str) -> bool:
+    """Whether an image of splits.json was made by a GAN."""
+    return name.startswith("generated/")
+
+
+def whose(names: list[str], known: dict[str, tuple[str, int]], run: Run) -> list[str]:
+    """Patients and classes of real images; known are those that a network of the run, any of them, was tested on."""
+    real = [name for name in names if not generated(name)]
+    if not known.keys() >= set(real):
+        return ["not known", "not known"]
+    labels = [known[name][1] for name in real]
+    counts = (f"{labels.count(label)} {name}" for label, name in enumerate(run.config.data.classes))
+    return [str(len({known[name][0] for name in real})), ", ".join(counts)]

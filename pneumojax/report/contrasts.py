@@ -27,7 +27,8 @@ def section(run: Run) -> dict | None:
         cells = [(points(row["difference"]), ""), estimate(row["patients"]), of_procedure(row)]
         cells.append(of_seeds(row["same_procedure"]) if "same_procedure" in row else ("–", ""))
         n = tables.image_counts(arms[row["arms"][0]]["trials"], row["part"])
-        lead = [row["protocol"], " against ".join(titles), row["part"], n, score_of(row)]
+        score = tables.heading(score_of(row), run.config.data.classes)
+        lead = [row["protocol"], " against ".join(titles), row["part"], n, score]
         rows.append({"lead": lead, "cells": [*cells, (judged(row), "")]})
     heads = ["protocol", "arms", "scored on", "n (networks × images)", "score", "difference"]
     note = NOTE + PHANTOMS if run.config.data.name == "phantom" else NOTE
@@ -51,7 +52,12 @@ def of_seeds(same: dict | None) -> tuple[str, ...]:
 
 def between(interval: Sequence[float]) -> str:
     """'[-1.0, +3.4]', points."""
-    return f"[{points(interval[0])}, {points(interval[1])}]"
+    return f"[{', '.join(map(points, possible(interval)))}]"
+
+
+def possible(interval: Sequence[float]) -> list[float]:
+    """An interval of a difference, cut where no shares can differ by more: t over few trials goes beyond 100 points."""
+    return [min(1.0, max(-1.0, bound)) for bound in interval]
 
 
 def points(fraction: float | None) -> str:

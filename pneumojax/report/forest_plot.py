@@ -75,7 +75,8 @@ def differences_of(run: Run, score: str) -> list[Line]:
         arms = run.results["protocols"][row["protocol"]]
         titles = " against ".join(figures.short(arms[name]["title"]) for name in row["arms"])
         label = f"{row['protocol']} · {titles} · {row['part']}"
-        own = [hundredfold((row[estimand] or {}).get("interval")) for estimand in ("patients", "procedure")]
+        told = [(row[estimand] or {}).get("interval") for estimand in ("patients", "procedure")]
+        own = [interval and hundredfold(contrasts.possible(interval)) for interval in told]
         same = (row.get("same_procedure") or {}).get("difference")
         lines.append(Line(label, 100 * row["difference"], *own, None if same is None else 100 * same, row["declared"]))
     return lines

@@ -97,9 +97,10 @@ def setting(run: Run) -> list[str]:
     arms = dict.fromkeys(arm["title"] for arms in results["protocols"].values() for arm in arms.values())
     networks = sum(len(whole(arm)) for arms in results["protocols"].values() for arm in arms.values())
     trials = len(run.config.trials)
+    protocols = f"{'protocol' if len(results['protocols']) == 1 else 'protocols'} {listed(results['protocols'])}"
     told = [
         f"{how} learnt to tell {' from '.join(data['classes'])} on {data['images']:,} images{patients} ({counts}): "
-        f"{trials} {'trial' if trials == 1 else 'trials'}, protocols {listed(results['protocols'])}, "
+        f"{trials} {'trial' if trials == 1 else 'trials'}, {protocols}, "
         f"arms {listed(f'‘{name}’' for name in arms)}, {networks} {'network' if networks == 1 else 'networks'} in all."
     ]
     if results["gan"].get("losses") or run.grids:

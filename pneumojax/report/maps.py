@@ -23,9 +23,10 @@ NOTE = (
     "Of one network: the image, Grad-CAM over it, integrated gradients from black (red speaks for the class that is "
     "said, blue against it; an empty map: nothing speaks for it). Right answers are those of middling probability. The "
     "table has the rank correlation of each map with that of the same network after its head, then all of it, was "
-    "drawn anew: where it is near 1 the map tells of the image and nothing of what was learnt. A map is no reason: it "
-    "says where, not why."
+    "drawn anew: where it is near 1 the map tells of the image and nothing of what was learnt; a dash: one of the two "
+    "is the same everywhere. A map is no reason: it says where, not why."
 )
+PHANTOM = "The images were drawn by a program."
 NONE = "The system {} has no gradient: there are no maps of what it looks at."
 
 
@@ -127,7 +128,7 @@ def section(run: Run) -> dict | None:
         return None
     with pictures.opened(path) as picture:
         shown = samples.encoded(samples.smaller(np.asarray(picture.convert("RGB"))))
-    last = worst.PHANTOM if run.config.data.name == "phantom" else worst.LICENCE
+    last = PHANTOM if run.config.data.name == "phantom" else worst.LICENCE
     caption = f"{told['stage']}, {told['part']}: number in the table below, probability"
     blocks = [{"note": f"{NOTE} {last}"}, {"pictures": [(caption, shown)]}]
     return {"title": title, "blocks": [*blocks, {"table": table(told["images"], run.config.data.classes)}]}
@@ -138,7 +139,8 @@ def table(images: Sequence[dict], classes: Sequence[str]) -> dict:
     rows = []
     for place, one in enumerate(images, 1):
         lead = [place, one["name"], classes[one["label"]], classes[one["said"]]]
-        kept = [(overlays.plain(one[method].get(which)),) for method in saliency.METHODS for which in saliency.DRAWN]
+        told = [one[method].get(which) for method in saliency.METHODS for which in saliency.DRAWN]
+        kept = [("–" if value is None else overlays.plain(value),) for value in told]
         rows.append({"lead": lead, "cells": [(f"{one['chance']:.3f}",), *kept]})
     heads = [f"{title}, {which} anew" for title in saliency.METHODS.values() for which in saliency.DRAWN]
     return {"heads": ["", "image", "is", "is said to be", "probability", *heads], "rows": rows}

@@ -20,6 +20,10 @@ NOTE = (
     "the mean of theirs, which the mean curve's area equals but for the grid. Marks: thresholds that keep 90 or 95% of "
     "{ill} (sens) or {well} (spec) on each network's own inner part, and what they keep here."
 )
+BEFORE = (
+    " The thresholds of the table are probabilities as the networks say them, the mean over trials. predict says "
+    "probabilities after each network's temperature: its --threshold takes a name, as sens95, and not these numbers."
+)
 NO_POINTS = " No thresholds were chosen here: {why}."
 
 
@@ -34,12 +38,11 @@ def section(run: Run) -> dict | None:
         return None
     points = {where: points_of(run, *where) for where in curves}
     note = NOTE.format(ill=classes[1], well=classes[0])
-    if not any(points.values()):
-        note += NO_POINTS.format(why=why_none(run, curves))
+    note += BEFORE if any(points.values()) else NO_POINTS.format(why=why_none(run, curves))
     caption = "; ".join(f"{protocol}, {part}" for protocol, part in curves)
     blocks = [{"note": note}, {"figures": [(caption, figures.encoded(draw(run, curves, points)))]}]
     if rows := rows_of(run, points):
-        heads = ["protocol", "arm", "scored on", "threshold for", "probability"]
+        heads = ["protocol", "arm", "scored on", "threshold for", "probability before temperature"]
         heads += [f"recall {name} (a)" for name in classes]
         blocks.append({"table": {"heads": heads, "rows": rows}})
     return {"title": "ROC curves", "blocks": blocks}
