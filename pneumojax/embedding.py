@@ -70,8 +70,9 @@ def load(
     else:
         unused = frozenset.union(*(one.params | one.statistics for one in behind))
         missing = [key for key, (path, _) in table(name).items() if path[1:] in unused]
-        variables, digest = pretrained.load(weights, name, missing, cache, field=fields[1])
-        made_of = "ImageNet" if weights == "torchvision" else f"{Path(weights).name}, {digest[:12]}"
+        loaded = pretrained.load(weights, name, missing, cache, field=fields[1])
+        variables = loaded.variables
+        made_of = "ImageNet" if weights == "torchvision" else f"{Path(weights).name}, {loaded.digest[:12]}"
         options = options_of(model, name, variables)
     kind = " of FID" if options.get("fid") else ""
     to = f" to {stage}" if stage else ""
