@@ -350,7 +350,8 @@ def test_a_run_keeps_its_numbers_and_predict_uses_them(tiny_flags, tmp_path, cap
         (tmp_path / name).write_bytes(content)
         done = runs.load(workdir)
         images, pixels, _ = predict.decoded(done, given.find([tmp_path / name]))
-        return predict.answers(done, predict.members(done, ["trial0/clean/without_gan"]), images, pixels).images
+        asked = predict.members(done, ["trial0/clean/without_gan"])
+        return predict.answers(done, asked, predict.restored(done, asked[0].stage), images, pixels).images
 
     dim = rng.integers(0, 300, (20, 20)).astype(np.uint16)
     by_the_run = encoded((dim / 4095 * 255).round().astype(np.uint8), "PNG")

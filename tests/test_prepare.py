@@ -302,7 +302,7 @@ def test_zips_that_are_damaged(run, home, tmp_path):
         b"": "is not a whole zip",
         b"<html>": "is not a whole zip",
         whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :]: f"{name}: damaged or encrypted in set.zip (Bad CRC-32",
-        with_field(whole, name, 8, b"\1\0"): f"'{name}' is damaged or encrypted (",
+        with_field(whole, name, 8, b"\1\0"): f"'{name}' is encrypted; unpack it with its password",
         with_field(whole, name, 24, b"\xf0\xff\xff\xff"): f"'{name}' has 4,294,967,280 bytes, more than",
         with_field(whole, name, 24, b"\x10\0\0\0"): f"{name}: damaged or encrypted in set.zip",
         with_field(whole, name, 46, b"tsain"): "is damaged or encrypted (",
