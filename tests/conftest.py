@@ -12,9 +12,9 @@ from pneumojax import runtime
 
 ROOT = Path(__file__).parents[1]
 LONGEST = (  # the files that xdist begins with, so that none of them is alone in the end
-    *("test_slurm", "test_hosts", "test_study", "test_systems", "test_saliency", "test_accelerator"),
-    *("test_forest", "test_together", "test_gan_contract", "test_gan", "test_export", "test_networks", "test_models"),
-    *("test_lowering", "test_probe", "test_environment", "test_chromium", "test_notebook", "test_submitit"),
+    *("test_study", "test_slurm", "test_gan_contract", "test_accelerator", "test_hosts", "test_systems"),
+    *("test_together", "test_models", "test_gan", "test_gan_evaluate", "test_gan_parts", "test_controls"),
+    *("test_gan_cache", "test_saliency", "test_export", "test_stream", "test_environment", "test_sharding"),
 )
 
 # Before jax is imported, and for the processes that tests start: all of this session and later ones share programs.
