@@ -75,14 +75,15 @@ def of_others(added: Additions, plans: Plans, table: Table | None, seed: int) ->
 
     How a copy is moved follows from the study's seed, trial and protocol, and not from what else is added.
     """
-    for where, block in ((where, block) for where, plan in plans.items() for block in plan.blocks):
-        own = block.rows - added.first
-        if block.kind == "low_resolution":
-            added.images[own] = np.asarray(table.examples[block.source])
-        elif block.kind == "shuffled":
-            added.images[own] = added.images[block.source - added.first]
-            pairs = zip(block.rows.tolist(), block.source.tolist(), strict=True)
-            added.lost.update({row: added.lost[source] for row, source in pairs if source in added.lost})
-        elif block.kind == "copies":
-            numbers = (seed_of(seed, *where, block.kind) + np.arange(len(own))) % 2**31
-            added.copies[own] = np.stack([block.source, numbers], -1)
+    for where, plan in plans.items():
+        for block in plan.blocks:
+            own = block.rows - added.first
+            if block.kind == "low_resolution":
+                added.images[own] = np.asarray(table.examples[block.source])
+            elif block.kind == "shuffled":
+                added.images[own] = added.images[block.source - added.first]
+                pairs = zip(block.rows.tolist(), block.source.tolist(), strict=True)
+                added.lost.update({row: added.lost[source] for row, source in pairs if source in added.lost})
+            elif block.kind == "copies":
+                numbers = (seed_of(seed, *where, block.kind) + np.arange(len(own))) % 2**31
+                added.copies[own] = np.stack([block.source, numbers], -1)

@@ -29,16 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options, overrides = parser.parse_known_args(arguments)
         asked = {key: value for key in page.KEYS if (value := getattr(options, key))}
         if options.report:
-            if (
-                overrides
-                or options.config
-                or options.sweep
-                or options.slurm is not None
-                or options.submitit
-                or options.jobs
-                or options.together
-                or options.wait
-            ):
+            others = (options.config, options.sweep, options.submitit, options.jobs, options.together, options.wait)
+            if overrides or options.slurm is not None or any(others):
                 raise BadInput("--report takes --out, --score, --protocol, --arm and --part; leave the others out")
         else:
             asked_for = required(options, overrides)
