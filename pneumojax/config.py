@@ -133,7 +133,8 @@ def _checked(given: dict, known: dict) -> dict:
     for field, value in given.items():
         if field not in known:
             near = difflib.get_close_matches(field, known, n=1)
-            remedy = f"did you mean config.{near[0]}?" if near else "see configs/default.py for the fields"
+            near += [own for own in known if own.startswith(f"{field}.")][:1]
+            remedy = f"did you mean config.{near[-1]}?" if near else "see configs/default.py for the fields"
             raise BadInput(f"config.{field} is not a field; {remedy}")
         checked[field] = float(value) if type(known[field]) is float and type(value) is int else value
         if remedy := rules.remedy(field, checked[field], known[field], field in common):

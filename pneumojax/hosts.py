@@ -182,6 +182,8 @@ def listen() -> None:
     if code is None:
         return
     time.sleep(1)  # what all run into, as bad input, each says itself
+    if code > 128:
+        logging.info("signal %d: another process was told to end", code - 128)
     if why:
         cli.say_for_another(StudyError(why, details))
     leave(code)

@@ -228,8 +228,9 @@ def note_divergence(group: Group, diverged: dict, seen: dict, manager, states) -
             with checkpoint.open_manager(own) as its:
                 checkpoint.save(its, last, at(good, i), place.record(own))
         kept = str(own.relative_to(place.workdir) / str(last)) if last else None
-        diverged[i] = Diverged(*seen[i], kept)
-        logging.error("%s diverged: %s is not finite after step %d", stage.name, diverged[i].metric, diverged[i].step)
+        diverged[i] = how = Diverged(*seen[i], kept)
+        name = f"{place.workdir.name}/{stage.name}"
+        logging.error("%s diverged: %s is not finite after step %d", name, how.metric, how.step)
         checkpoint.write_json(record_of_divergence(place, stage), diverged[i]._asdict())
 
 

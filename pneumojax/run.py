@@ -191,11 +191,11 @@ def predictions_of(run: Run) -> list[Prediction]:
     logits = np.array([columns[name] for name in columns if name.startswith("logit_")], np.float32).T
     labels = np.array(columns["label"], np.int32)
     keys = ("protocol", "arm", "trial", "gan_seed", "classifier_seed", "part")
-    found = []
+    known, found = {name: layout.tell(name, run.config.data.classes) for name in set(columns["name"])}, []
     for key, group in itertools.groupby(range(len(labels)), lambda row: tuple(columns[name][row] for name in keys)):
         rows = list(group)
         names = [columns["name"][row] for row in rows]
-        told = [layout.tell(name, run.config.data.classes) for name in names]
+        told = [known[name] for name in names]
         found.append(
             Prediction(
                 **dict(zip(keys, key, strict=True)),

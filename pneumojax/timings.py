@@ -25,6 +25,7 @@ SAID = {  # of parts while they are under way
     "forest": "forests",
     "classifier": "classifiers",
     "evaluate": "statistics",
+    "report": "writing the page",
 }
 
 

@@ -60,9 +60,8 @@ def run(members: Sequence[tuple[ConfigDict, Path]]) -> None:
     with environment.pinned(), contextlib.ExitStack() as held, shown(None):
         for config, workdir in members:
             held.enter_context(workdirs.claimed(workdir, study.resolved(config)))
-        refused = {}
-        if not all(study.is_whole(workdir) for _, workdir in members):
-            refused = run_claimed(members)
+        missing = [one for one in members if not study.is_whole(one[1])]  # of one that is whole nothing is made anew
+        refused = run_claimed(missing)
     complain(refused, [runs.load(workdir) for _, workdir in members if workdir not in refused])
 
 
@@ -81,8 +80,7 @@ def run_claimed(members: Sequence[tuple[ConfigDict, Path]]) -> dict[Path, BadInp
             continue
         studies.append(Study(loaded, planned, place, study.generate(loaded, planned, place)))
     for one, diverged in zip(studies, classify(studies) if studies else (), strict=True):
-        if not study.is_whole(one.place.workdir):
-            study.write(one.loaded, one.planned, one.added, diverged, one.place)
+        study.write(one.loaded, one.planned, one.added, diverged, one.place)
     return refused
 
 

@@ -147,6 +147,16 @@ def test_a_sweep_of_one_program_is_the_sweep_of_its_members(tmp_path, head):
     alone = runs.finish([head[0], *one.command[1:]], tmp_path / "alone")
     wanted = logits(alone)
     np.testing.assert_allclose(logits(tmp_path / "out" / one.id), wanted, atol=1e-4 * np.abs(wanted).max())
+    before = files_of(tmp_path / "out")
+    assert runs.call(main, *head, f"{grid},0.8,0.7", f"--out={tmp_path}/out", "--together") == (0, "")
+    after = files_of(tmp_path / "out")
+    assert {path: after[path] for path in before} == before  # what was whole stays as it was
+    assert len({path.parts[0] for path in after}) == 4
+
+
+def files_of(out: Path) -> dict[Path, bytes]:
+    """The files of a sweep's members, by their paths."""
+    return {path.relative_to(out): path.read_bytes() for path in out.glob("*/**/*") if path.is_file()}
 
 
 def test_members_of_one_process_keep_the_logs_of_their_earlier_attempts(tmp_path, monkeypatch):
@@ -157,6 +167,7 @@ def test_members_of_one_process_keep_the_logs_of_their_earlier_attempts(tmp_path
     monkeypatch.setattr(ledger, "command_of", lambda *_: [sys.executable, "-c", "print('together')"])
     with (tmp_path / "lock").open("w") as lock:
         one = local.start(sweep, sweep.entries, {}, lock.fileno())
+    assert [ledger.state_of(sweep, entry).name for entry in sweep.entries] == ["begun"] * 2
     one.process.wait()
     local.ended(sweep, one)
     for entry in sweep.entries:

@@ -121,7 +121,8 @@ def run(sweep: Sweep, options) -> bool:
         cli.show(printable(f"{sweep.out}: {len(sweep.entries)} members, {len(missing)} to run"))
         if missing and here:
             asked = {one.id for one in missing}
-            local.run(sweep, [own for own in grouped if any(one.id in asked for one in own)], free, lock.fileno())
+            own = ([one for one in group if one.id in asked] for group in grouped)
+            local.run(sweep, [group for group in own if group], free, lock.fileno())
         elif missing and options.submitit is not None:
             job = by_submitit.submit(sweep, missing, options.submitit)
             cli.show(f"{len(job)} jobs; at any time: python -m experiments.sweep --report --out={sweep.out}")
@@ -136,7 +137,8 @@ def run(sweep: Sweep, options) -> bool:
     if missing and not here:
         if not options.wait:
             return False
-        (slurm.wait if options.submitit is None else by_submitit.wait)(job)
+        with progress.shown(), progress.task("waiting for what was submitted"):
+            (slurm.wait if options.submitit is None else by_submitit.wait)(job)
     return True
 
 

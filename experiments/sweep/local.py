@@ -9,14 +9,17 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tqdm import tqdm
+
 from experiments.sweep import ledger
 from experiments.sweep.ledger import Entry, Sweep
-from pneumojax import cli, hosts, runtime
+from pneumojax import cli, hosts, progress, runtime
 from pneumojax.errors import BadInput
 from pneumojax.names import printable
 
@@ -75,7 +78,8 @@ def run(sweep: Sweep, groups: Sequence[Sequence[Entry]], free: Sequence[dict[str
     ended: they save their states. OSError where the folder cannot be written; then too none is left running.
     """
     queue, free, running, stopping = deque(groups), list(free), [], False
-    with hosts.deferred_signals() as told:
+    count = sum(map(len, groups))
+    with progress.shown(), progress.task("sweep", count, "members") as task, hosts.deferred_signals() as told:
         try:
             while running or (queue and not told):
                 while queue and free and not told:
@@ -91,6 +95,7 @@ def run(sweep: Sweep, groups: Sequence[Sequence[Entry]], free: Sequence[dict[str
                     running.remove(one)
                     free.append(one.slot)
                     ended(sweep, one)
+                    task.advance(len(one.entries))
         except BaseException:
             stop(running)
             raise
@@ -100,6 +105,7 @@ def start(sweep: Sweep, entries: Sequence[Entry], slot: dict[str, str], lock: in
     """Begins members. They are in a process group of their own, or Ctrl-C would reach them beside what `run` tells."""
     for entry in entries:
         ledger.begin(sweep, entry)
+        ledger.log_of(sweep, entry).touch()  # which says that it is begun
     with ledger.log_of(sweep, entries[0]).open("ab") as log:
         since = log.tell()
         process = subprocess.Popen(
@@ -136,5 +142,6 @@ def ended(sweep: Sweep, one: Running) -> None:
 
 
 def say(what: str, entry: Entry) -> None:
-    """A line on a member."""
-    cli.show(printable(f"{ledger.label(entry)}: {what}"))
+    """A line on a member, above the live one."""
+    with tqdm.external_write_mode(sys.stdout):
+        cli.show(printable(f"{ledger.label(entry)}: {what}"))

@@ -122,7 +122,10 @@ def axis_of(text: str) -> list[dict[str, str]]:
 
 
 def parted(text: str, separator: str) -> Iterator[str]:
-    """The pieces of a text between separators that stand outside of brackets and quotes."""
+    """The pieces of a text between separators that stand outside of brackets and quotes.
+
+    Errors: BadInput for a bracket or quote that stays open.
+    """
     piece, depth, quote = "", 0, ""
     for c in text:
         if quote:
@@ -136,6 +139,8 @@ def parted(text: str, separator: str) -> Iterator[str]:
             piece = ""
         else:
             piece += c
+    if quote or depth:
+        raise BadInput(f"--sweep: {text.strip()!r} has {quote or 'a bracket'} without its other one; add it")
     yield piece
 
 
