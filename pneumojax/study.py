@@ -28,7 +28,7 @@ from pneumojax.gan.drawing import Recipe
 from pneumojax.jobs import Diverged, Place
 from pneumojax.metrics import writer
 from pneumojax.plan import Plans, World
-from pneumojax.progress import shown
+from pneumojax.progress import shown, task
 from pneumojax.report import maps, worst
 from pneumojax.stage import Stage, seed_of
 from pneumojax.systems import Fit
@@ -287,7 +287,7 @@ def write(loaded: Loaded, planned: Planned, added: Additions, diverged: dict[Sta
         "environment": environment.joined(environment.recorded(workdir / "environment.json"))
         | {environment.PEAKS: place.timings.peaks},
     }
-    with place.timings.of("report"):
+    with task("writing the page"):
         workdirs.write_predictions(workdir, predictions, config.data.classes)
         write_scores(facts, workdir)
         pixels = functools.partial(real_pixels, loaded, planned.world)
@@ -296,5 +296,5 @@ def write(loaded: Loaded, planned: Planned, added: Additions, diverged: dict[Sta
         if not hosts.several():  # they are computed on all devices, and the other processes take no part here
             maps.write(done, pixels)
         report.write(done, workdir)
-    checkpoint.write_json(workdir / "results.json", facts)
+        checkpoint.write_json(workdir / "results.json", facts)
     logging.info("whole: %s and %s", workdir / "results.json", workdir / "report.html")

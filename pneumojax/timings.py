@@ -25,7 +25,6 @@ SAID = {  # of parts while they are under way
     "forest": "forests",
     "classifier": "classifiers",
     "evaluate": "statistics",
-    "report": "writing the page",
 }
 
 

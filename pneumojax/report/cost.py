@@ -14,7 +14,6 @@ STAGES = {
     "forest": "forests grown",
     "classifier": "classifiers trained, images classified",
     "evaluate": "statistics",
-    "report": "maps, figures, the page",
 }
 NOTE = (
     "Seconds over all starts. Compiling is tracing, lowering and compiling programs, or reading what an earlier start "
