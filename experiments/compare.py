@@ -45,8 +45,8 @@ def rows_of(run: Run, fields: list[str]) -> list[str]:
                     blank = ["–"] * (len(COLUMNS) + 1)
                     rows.append(" | ".join([*told, protocol, f"{name} (diverged)", part, "0", *blank, ""]))
                 if summary:
-                    cells = [" ".join(filter(None, tables.cell(summary, column))) for column in COLUMNS]
-                    cells.append(", ".join(tables.cell(summary, column)[0] for column in recalls))
+                    cells = [" ".join(filter(None, tables.cell(arm, part, column))) for column in COLUMNS]
+                    cells.append(", ".join(tables.cell(arm, part, column)[0] for column in recalls))
                     counts = tables.image_counts(arm["trials"], part)
                     mark = " (diverged in part)" if "diverged" in arm else ""
                     last = printed(run.results["model"], protocol, name, part)

@@ -62,12 +62,11 @@ def rows_of(run: Run) -> list[str]:
 
 def cells_of(run: Run, arm: dict | None, part: str) -> list[str]:
     """Of one protocol: n, accuracy and AUC with their intervals, the recall of each class; dashes where not run."""
-    summary = arm and tables.summary_of(arm, part)
-    if not summary:
+    if not (arm and tables.summary_of(arm, part)):
         return ["diverged" if arm and "diverged" in arm else "–"] * (len(SCORES) + 2)
     mark = " (diverged in part)" if "diverged" in arm else ""
-    scores = [" ".join(filter(None, tables.cell(summary, score))) + mark for score in SCORES]
-    recalls = [tables.cell(summary, f"recall_{name.lower()}")[0] for name in run.config.data.classes]
+    scores = [" ".join(filter(None, tables.cell(arm, part, score))) + mark for score in SCORES]
+    recalls = [tables.cell(arm, part, f"recall_{name.lower()}")[0] for name in run.config.data.classes]
     return [tables.image_counts(arm["trials"], part), *scores, " / ".join(recalls)]
 
 

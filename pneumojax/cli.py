@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import logging
 
 from pneumojax import paths
-from pneumojax.errors import WRITE_ERRNOS, BadInput, NotWritable, StudyError
+from pneumojax.errors import WRITE_ERRNOS, BadInput, NotWritable, Stopped, StudyError
 from pneumojax.names import printable
 
 WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # errors that no reading gives
@@ -113,7 +113,7 @@ def say(error: StudyError) -> None:
 def exit_codes(place: Path | None = None, flag: str = ""):
     """Turns what ends a command early into exit codes. `place` is where it writes, as its `flag` says."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+        signal.signal(number, stop)
     try:
         yield
     except StudyError as error:
@@ -124,6 +124,11 @@ def exit_codes(place: Path | None = None, flag: str = ""):
         if blamed := blame(error, place, flag):
             fail(blamed)
         raise
+
+
+def stop(number: int, _) -> None:
+    """What a signal does to a command."""
+    raise Stopped(128 + number)
 
 
 def blame(error: OSError, place: Path | None, flag: str) -> StudyError | None:

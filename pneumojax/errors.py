@@ -39,6 +39,10 @@ class NotWritable(StudyError):
     exit_code = 4
 
 
+class Stopped(SystemExit):
+    """A signal has told this process to end, by the code 128 + signal; in a user's file too, whose `exit()` is none."""
+
+
 def describe(error: BaseException) -> str:
     """The message of any exception on one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -7,11 +7,11 @@ import inspect
 import os
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-from pneumojax.errors import BadInput, describe
+from pneumojax.errors import BadInput, Stopped, describe
 
 PACKAGE = Path(__file__).parent
 CONFIGS = next(p for p in (PACKAGE / "configs", PACKAGE.parent / "configs") if p.is_dir())  # of a wheel, of a checkout
@@ -30,22 +30,32 @@ def result_of(path: Path, function: str, *arguments: str):
     before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "configs"}
     sys.modules["configs"] = configs
     try:
-        spec.loader.exec_module(module)
-        result = getattr(module, function)(*arguments)
-        return list(result) if inspect.isgenerator(result) else result
-    except SystemExit as end:  # or the command would end with its code, and 0 would say that all is well
-        raise RuntimeError(f"it ends the process by exit({end.code!r})") from end
+        with running():
+            spec.loader.exec_module(module)
+            result = getattr(module, function)(*arguments)
+            return list(result) if inspect.isgenerator(result) else result
     finally:
         for name in [name for name in sys.modules if name.split(".")[0] == "configs"]:
             del sys.modules[name]
         sys.modules.update(before)
 
 
+@contextlib.contextmanager
+def running() -> Iterator[None]:
+    """Around code of others. Errors: RuntimeError where it calls `exit()`, or 0 would say that all is well."""
+    try:
+        yield
+    except Stopped:
+        raise
+    except SystemExit as end:
+        raise RuntimeError(f"it ends the process by exit({end.code!r})") from end
+
+
 def names(package: str, attributes: str) -> list[str]:
     """The modules of a package that define all `attributes`, a text with blanks between the names."""
     spec, found = importlib.util.find_spec(package), []
     for one in pkgutil.iter_modules(spec.submodule_search_locations if spec else ()):
-        with contextlib.suppress(Exception, SystemExit):  # why it cannot be imported is told when it is looked up
+        with contextlib.suppress(Exception), running():  # why it cannot be imported is told when it is looked up
             module = importlib.import_module(f"{package}.{one.name}")
             found += [one.name] if all(hasattr(module, attribute) for attribute in attributes.split()) else []
     return found
@@ -86,8 +96,9 @@ def function(home: str, word: str, field: str) -> Callable:
 def _imported(full_name: str, what: str) -> ModuleType | None:
     """A module; None where there is none of this name. Errors: BadInput for one that cannot be imported."""
     try:
-        return importlib.import_module(full_name)
-    except (Exception, SystemExit) as error:  # a module may raise anything
+        with running():
+            return importlib.import_module(full_name)
+    except Exception as error:  # a module may raise anything
         if isinstance(error, ModuleNotFoundError) and f"{full_name}.".startswith(f"{error.name}."):
             return None
         raise BadInput(f"{what}: {full_name} cannot be imported: {type(error).__name__}: {describe(error)}") from error

@@ -33,6 +33,17 @@ def test_the_command_itself_ends_with_2(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "flags", [["--config=stopped.py"], ["--config=configs/demo.py", "--config.arms=('stopped.arm',)"]]
+)
+def test_a_signal_while_a_file_of_the_user_runs_is_no_error_of_it(tmp_path, monkeypatch, flags):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("stopped.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\n")
+    code, said = call(main.main, *flags, "--workdir=run")
+    assert (code, "error:" in said) == (143, False), said
+
+
 def test_a_damaged_folder_lists_its_files(tmp_path, xray_folder):
     os.truncate(xray_folder / "train/NORMAL/IM-0001-0001.jpeg", 300)
     os.truncate(xray_folder / "train/NORMAL/IM-0002-0001.jpeg", 0)

@@ -301,11 +301,14 @@ def test_cost_by_stage_and_what_it_was_made_with(run):
 
 
 def test_a_cell_has_both_estimands(run, older):
-    summary = run.results["protocols"]["clean"]["with_gan"]["unseen"]
-    value, a, b = tables.cell(summary, "accuracy")
+    arm = run.results["protocols"]["clean"]["with_gan"]
+    summary, (value, a, b) = arm["unseen"], tables.cell(arm, "unseen", "accuracy")
     assert a == "(a) [{:.1f}, {:.1f}]".format(*(100 * bound for bound in summary["interval"]["accuracy"]))
     assert b == "(b) [{:.1f}, {:.1f}]".format(*(100 * x for x in summary["procedure"]["accuracy"]["interval"]))
-    assert tables.cell(older.results["protocols"]["clean"]["with_gan"]["unseen"], "accuracy") == (value, a, "")
+    assert tables.cell(older.results["protocols"]["clean"]["with_gan"], "unseen", "accuracy") == (value, a, "")
+    alone, _, _ = tables.cell(arm | {"trials": arm["trials"][:1]}, "unseen", "accuracy")
+    assert " ± " in value and alone == value.partition(" ± ")[0]
+    assert tables.cell({}, "unseen", "accuracy") == ("–", "", "")
     table = scores.section(run)["blocks"][1]["table"]
     assert table["rows"][0]["lead"] == ["clean", "without GAN", "test", "3 × 40", "0 of 3"]
     assert "made before it was computed" in scores.section(older)["blocks"][0]["note"]

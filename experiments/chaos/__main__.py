@@ -120,11 +120,13 @@ def terminated(rng: random.Random, folder: Path, whole: str) -> str:
     started = time.monotonic()
     process.terminate()
     try:
-        process.communicate(timeout=GRACE)
+        said = process.communicate(timeout=GRACE)[1]
     except subprocess.TimeoutExpired:
         process.kill()
         return f"no end within {GRACE} s"
     took, code = time.monotonic() - started, process.returncode
+    if code not in (0, 128 + signal.SIGTERM):  # 0: it was whole before
+        return f"ended with {code} after {took:.1f} s: {said.splitlines()[-1:]}"
     return f"ended with {code} after {took:.1f} s, then {same(folder / 'run', whole)}"
 
 

@@ -109,9 +109,9 @@ def rows_of(network: str, run: Run, columns: tuple) -> list[dict]:
     rows = []
     for (protocol, name, part), which in ESTIMANDS.items():
         arm = run.results["protocols"].get(protocol, {}).get(name, {})
-        if summary := tables.summary_of(arm, part):
+        if tables.summary_of(arm, part):
             lead = [NETWORKS[network], f"{protocol}: {arm['title']}", which, tables.image_counts(arm["trials"], part)]
-            rows.append({"lead": lead, "cells": [tables.cell(summary, column) for column in columns]})
+            rows.append({"lead": lead, "cells": [tables.cell(arm, part, column) for column in columns]})
     return rows
 
 
@@ -123,8 +123,7 @@ def table_3(found: dict[str, Run]) -> dict:
         if name in found:
             arms = found[name].results["protocols"]
             keys = (("paper", "test"), ("clean", "unseen"))
-            summaries = [tables.summary_of(arms.get(one, {}).get("with_gan", {}), part) for one, part in keys]
-            cells = [tables.cell(summary, "accuracy") if summary else ("–", "") for summary in summaries]
+            cells = [tables.cell(arms.get(one, {}).get("with_gan", {}), part, "accuracy") for one, part in keys]
         else:
             cells = [("–", NOT_RUN.format(name)), ("–", "")]
         rows.append({"lead": [cited.system, cited.figure, cited.of], "cells": cells})

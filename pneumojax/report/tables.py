@@ -50,8 +50,7 @@ def table(run: Run, columns: Sequence[str], parts: Sequence[str]) -> dict:
         for arm in arms.values():
             own = [part for part in parts if summary_of(arm, part)]
             for part in own:
-                alone = len({trial["trial"] for trial in arm["trials"] if "diverged" not in trial}) == 1
-                cells = [cell(summary_of(arm, part), column, alone) for column in columns]
+                cells = [cell(arm, part, column) for column in columns]
                 lead = [
                     protocol,
                     arm["title"] + failures(arm),
@@ -94,17 +93,18 @@ def counted(trials: list[dict], part: str) -> list[int]:
     return [t["test"] if part == "test" else t[part]["images"] for t in whole]
 
 
-def cell(summary: dict, score: str, alone: bool = False) -> tuple[str, str, str]:
+def cell(arm: dict, part: str, score: str) -> tuple[str, str, str]:
     """('88.8 ± 1.2', '(a) [86.0, 91.5]', '(b) [85.1, 91.9]'), percent: these networks, this procedure; '' for none.
 
-    Of one trial `alone` there is no deviation: results.json has 0 there.
+    Of one trial alone there is no deviation: results.json has 0 there.
     """
-    if summary["mean"].get(score) is None:
+    summary, trials = summary_of(arm, part), {one["trial"] for one in arm.get("trials", ()) if "diverged" not in one}
+    if not summary or summary["mean"].get(score) is None:
         return "–", "", ""
     mean, std = summary["mean"][score], summary["std"][score]
     told = [between(interval) for interval in (summary["interval"][score], of_procedure(summary, score))]
     named = [f"({letter}) {text}" if text else "" for letter, text in zip("ab", told, strict=True)]
-    return percent(mean) if alone else f"{percent(mean)} ± {percent(std)}", *named
+    return f"{percent(mean)} ± {percent(std)}" if len(trials) > 1 else percent(mean), *named
 
 
 def of_procedure(summary: dict, score: str) -> list[float] | None:
