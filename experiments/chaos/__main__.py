@@ -69,7 +69,7 @@ def begin(workdir: Path, *disturbance) -> subprocess.Popen:
         json.dumps(disturbance) if disturbance else "",
         *flags,
     ]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def ended(workdir: Path, *disturbance) -> tuple[int, str]:
