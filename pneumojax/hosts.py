@@ -169,21 +169,22 @@ def lockstep() -> Iterator[None]:
 
 def tell(code: int | None, why: StudyError | None) -> None:
     """Tells all processes how this one ends, None for well, unless another one was faster."""
+    told = [code, distributed.global_state.process_id, str(why or ""), why.details if why else ()]
     with contextlib.suppress(RuntimeError):  # then, or where the coordinator is gone
-        client().key_value_set_bytes("pneumojax/ended", packed([code, str(why or ""), why.details if why else ()]))
+        client().key_value_set_bytes("pneumojax/ended", packed(told))
 
 
 def listen() -> None:
     """Waits for a process to end. Where it does so early, says why, and ends this one."""
     try:
-        code, why, details = unpacked(client().blocking_key_value_get_bytes("pneumojax/ended", DAYS))
+        code, number, why, details = unpacked(client().blocking_key_value_get_bytes("pneumojax/ended", DAYS))
     except RuntimeError:  # the coordinator is gone, and jax ends this process
         return
     if code is None:
         return
     time.sleep(1)  # what all run into, as bad input, each says itself
     if code > 128:
-        logging.info("signal %d: another process was told to end", code - 128)
+        logging.info("process %d ends by signal %d", number, code - 128)
     if why:
         cli.say_for_another(StudyError(why, details))
     leave(code)

@@ -231,7 +231,7 @@ def note_divergence(group: Group, diverged: dict, seen: dict, manager, states) -
         diverged[i] = how = Diverged(*seen[i], kept)
         name = f"{place.workdir.name}/{stage.name}"
         logging.error("%s diverged: %s is not finite after step %d", name, how.metric, how.step)
-        checkpoint.write_json(record_of_divergence(place, stage), diverged[i]._asdict())
+        checkpoint.write_json(record_of_divergence(place, stage), how._asdict())
 
 
 def report(group: Group, without, step: int, window: dict[str, np.ndarray], task: Task) -> None:

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from configs import default
 from pneumojax import config, gan, lookup, models, study
-from pneumojax.errors import BadInput
+from pneumojax.errors import BadInput, Stopped
 
 ROOT = Path(__file__).parents[1]
 DEMO = "configs/demo.py"
@@ -400,6 +400,14 @@ def test_a_function_is_found_by_its_word_or_path(package):
         with pytest.raises(BadInput) as caught:
             lookup.function("mylab.arms", word, "config.arms")
         assert str(caught.value).startswith(line)
+
+
+def test_a_signal_while_modules_are_looked_through_is_not_lost(tmp_path, monkeypatch):
+    (tmp_path / "stopping").mkdir()
+    (tmp_path / "stopping/one.py").write_text("from pneumojax.errors import Stopped\nraise Stopped(143)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Stopped):
+        lookup.names("stopping", "half")
 
 
 def test_own_configs_find_ours_and_each_other_wherever_they_lie(tmp_path, monkeypatch):
