@@ -2,7 +2,7 @@
 
 python -m pneumojax.main --config=configs/demo.py
 
-About a hundred seconds on two CPU cores, compilation included. Pictures of the GANs, of 32 pixels, show lungs, heart
+Two to four minutes on two CPU cores, compilation included. Pictures of the GANs, of 32 pixels, show lungs, heart
 and spine. The classifier's network is an eighth as wide and takes few steps: its numbers show that it runs, and nothing
 else.
 """
